@@ -1,0 +1,58 @@
+# Copyright (c) 2026, the lunshift.migration authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The lab's network: one bridge per instance, one port per host."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from .context import Lab
+from .process import run
+
+
+def _exists(interface: str) -> bool:
+    return Path("/sys/class/net", interface).exists()
+
+
+def ensure_bridge(lab: Lab) -> None:
+    """The bridge with the control node's addresses; nothing changes when it is there."""
+    if not _exists(lab.bridge):
+        run(["ip", "link", "add", lab.bridge, "type", "bridge"])
+    run(["ip", "addr", "replace", f"{lab.address_of('control')}/{lab.prefix_length}", "dev", lab.bridge])
+    # Without nodad an address cannot be used for a second, and daemons that bind it fail.
+    run(["ip", "-6", "addr", "replace", f"{lab.address6_of('control')}/64", "dev", lab.bridge, "nodad"])
+    run(["ip", "link", "set", lab.bridge, "up"])
+
+
+def add_tap(lab: Lab, host: str) -> str:
+    """A tap on the bridge for a host that is a process of the machine; gives its name."""
+    name = lab.interface_of(host)
+    if not _exists(name):
+        run(["ip", "tuntap", "add", name, "mode", "tap"])
+    run(["ip", "link", "set", name, "master", lab.bridge, "up"])
+    return name
+
+
+def add_veth(lab: Lab, host: str, pid: int) -> None:
+    """A pair of interfaces between the bridge and the network namespace of a process, where it is eth0."""
+    name = lab.interface_of(host)
+    remove_interface(lab, host)
+    run(["ip", "link", "add", name, "type", "veth", "peer", "name", "eth0", "address", lab.mac_of(host), "netns", str(pid)])
+    run(["ip", "link", "set", name, "master", lab.bridge, "up"])
+    inside = ["nsenter", "-t", str(pid), "-n", "ip"]
+    run([*inside, "link", "set", "lo", "up"])
+    run([*inside, "addr", "add", f"{lab.address_of(host)}/{lab.prefix_length}", "dev", "eth0"])
+    run([*inside, "-6", "addr", "add", f"{lab.address6_of(host)}/64", "dev", "eth0", "nodad"])
+    run([*inside, "link", "set", "eth0", "up"])
+
+
+def remove_interface(lab: Lab, host: str) -> None:
+    if _exists(lab.interface_of(host)):
+        run(["ip", "link", "del", lab.interface_of(host)])
+
+
+def remove_bridge(lab: Lab) -> None:
+    if _exists(lab.bridge):
+        run(["ip", "link", "del", lab.bridge])
