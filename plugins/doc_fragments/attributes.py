@@ -20,13 +20,13 @@ attributes:
     platforms: linux
 """
 
-    # For modules that the action group lunshift.migration.libvirt covers.
-    ACTIONGROUP_LIBVIRT = r"""
+    # For modules that the action group lunshift.migration.migration covers.
+    ACTIONGROUP_MIGRATION = r"""
 options: {}
 attributes:
   action_group:
-    description: Use C(group/lunshift.migration.libvirt) in C(module_defaults) to set defaults for this module.
+    description: Use C(group/lunshift.migration.migration) in C(module_defaults) to set defaults for this module.
     support: full
     membership:
-      - lunshift.migration.libvirt
+      - lunshift.migration.migration
 """
