@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 TAIL_LINES = 80
+# Logs are read as text.
+NO_COLOR = {"NO_COLOR": "1", "ANSIBLE_NOCOLOR": "1", "ANSIBLE_FORCE_COLOR": "0", "PY_COLORS": "0", "TERM": "dumb"}
 # Time that is kept free for taking the lab down and for the summary.
 RESERVE_S = 120.0
 
@@ -51,6 +53,11 @@ class Report:
         """A check that cannot run here."""
         print(f"NOT RUN: {name} ({why})", flush=True)
         self.not_run.append((name, why))
+
+    def fail(self, kind: str, name: str, why: str) -> None:
+        """Something that stands in the way of tests: it counts as one that failed."""
+        print(f"FAILED: {kind}: {name}: {why}", flush=True)
+        self.results.append(Result(kind, name, Counts(passed=0, failed=1), 0.0))
 
     def step(
         self,
@@ -130,7 +137,13 @@ def _run(command: t.Sequence[str], cwd: Path, env: t.Mapping[str, str], timeout_
     """Run a command in a process group of its own; returns what went wrong."""
     try:
         process = subprocess.Popen(
-            command, cwd=cwd, env=dict(env), stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+            command,
+            cwd=cwd,
+            env={**env, **NO_COLOR},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
     except OSError as exc:
         return f"cannot start {command[0]}: {exc.strerror}"

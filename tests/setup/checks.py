@@ -1,0 +1,143 @@
+# Copyright (c) 2026, the lunshift.migration authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Static checks, unit tests and ansible-test sanity."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import typing as t
+from dataclasses import dataclass
+from pathlib import Path
+
+from environments import tool_environment
+from paths import cache_dir
+from steps import Counts, Report, junit_counts
+
+STEP_LIMIT_S = 300.0
+SANITY_LIMIT_S = 1200.0
+
+# ansible-test downloads pip for each of its own environments; Python brings one along.
+GET_PIP = """\
+import ensurepip
+
+
+def main():
+    ensurepip.bootstrap()
+
+
+if __name__ == "__main__":
+    main()
+"""
+
+
+@dataclass(frozen=True)
+class Toolbox:
+    """One virtual environment with one ansible-core, and what it can test."""
+
+    label: str
+    venv: Path
+    checkout: Path
+    collections_path: Path
+    pythons: list[Path]
+
+    @property
+    def env(self) -> dict[str, str]:
+        return tool_environment(self.venv, self.collections_path, self.pythons)
+
+    def tool(self, name: str) -> str:
+        return str(self.venv / "bin" / name)
+
+
+def static_checks(report: Report, box: Toolbox) -> None:
+    """Everything that reads the tree without running its code."""
+    files = _tracked(box.checkout)
+    shell = [name for name in files if _is_shell(box.checkout / name)]
+    yaml = [name for name in files if name.endswith((".yml", ".yaml"))]
+    package = "ansible_collections.lunshift.migration.plugins"
+    mypy = [box.tool("mypy"), "--config-file", "pyproject.toml", "--cache-dir", str(cache_dir() / "mypy")]
+    antsibull_docs = [box.tool("antsibull-docs"), "lint-collection-docs"]
+    commands: list[tuple[str, list[str]]] = [
+        ("ruff check", [box.tool("ruff"), "check", "."]),
+        ("ruff format", [box.tool("ruff"), "format", "--check", "--diff", "."]),
+        ("mypy", [*mypy, "-p", f"{package}.module_utils"]),
+        ("mypy of the test tools", [*mypy, *_python_files(files, "tests/setup/")]),
+        ("shellcheck", ["shellcheck", "--external-sources", *shell]),
+        ("yamllint", [box.tool("yamllint"), "--strict", *yaml]),
+        ("antsibull-changelog lint", [box.tool("antsibull-changelog"), "lint"]),
+        ("antsibull-docs lint", [*antsibull_docs, "--plugin-docs", "--validate-collection-refs=self", "."]),
+        ("ansible-lint", [box.tool("ansible-lint"), "--offline", "--profile", "production", "--strict"]),
+    ]
+    env = {**box.env, "MYPYPATH": f"{box.collections_path}:tests/setup"}
+    for name, command in commands:
+        report.step("static", name, command, cwd=box.checkout, env=env, timeout_s=STEP_LIMIT_S)
+
+
+def unit_tests(report: Report, box: Toolbox) -> None:
+    junit = report.log_dir / f"unit-{box.label}.xml"
+    junit.unlink(missing_ok=True)
+    command = [box.tool("python"), "-m", "pytest", "-q", "-n", "2", "-p", "no:cacheprovider", f"--junitxml={junit}", "tests/unit"]
+    report.step(
+        "unit",
+        box.label,
+        command,
+        cwd=box.checkout,
+        env=box.env,
+        timeout_s=STEP_LIMIT_S,
+        count=lambda: junit_counts(junit),
+    )
+
+
+def sanity(report: Report, box: Toolbox) -> None:
+    """ansible-test sanity on a copy of the tree: it does not follow the symbolic link to the checkout."""
+    collections_path = cache_dir() / "sanity" / f"{box.collections_path.name}-{box.label}"
+    copy = collections_path / "ansible_collections" / "lunshift" / "migration"
+    copy_tree(box.checkout, copy)
+    home = cache_dir() / "sanity-home"
+    for version in ("24_2", "25_2"):  # ansible-core 2.19; 2.20 and 2.21
+        path = home / ".ansible" / "test" / "cache" / f"get_pip_{version}.py"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(GET_PIP, encoding="ascii")
+    # PowerShell's linter is not among Debian's packages; nothing here is written in it. Shell scripts: see static_checks.
+    command = [box.tool("ansible-test"), "sanity", "--local", "--requirements", "--junit", "--color", "no"]
+    command += ["--skip-test", "pslint", "--skip-test", "shellcheck"]
+    env = {**box.env, "HOME": str(home), "ANSIBLE_COLLECTIONS_PATH": str(collections_path)}
+    env.pop("ANSIBLE_HOME")
+    junit_dir = copy / "tests" / "output" / "junit"
+    report.step("sanity", box.label, command, cwd=copy, env=env, timeout_s=SANITY_LIMIT_S, count=lambda: _sanity_counts(junit_dir))
+
+
+def _sanity_counts(junit_dir: Path) -> Counts:
+    return junit_counts(*junit_dir.glob("*.xml"))
+
+
+def copy_tree(checkout: Path, target: Path) -> None:
+    """Copy what git knows or would know (no caches, no ignored files), and nothing else."""
+    shutil.rmtree(target, ignore_errors=True)
+    for name in _tracked(checkout):
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(checkout / name, target / name, follow_symlinks=False)
+
+
+def _tracked(checkout: Path) -> list[str]:
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    output = subprocess.run(command, cwd=checkout, capture_output=True, check=True, timeout=60).stdout
+    names = sorted(name for name in output.decode().split("\0") if name)
+    return [name for name in names if (checkout / name).is_file()]
+
+
+def _is_shell(path: Path) -> bool:
+    with open(path, "rb") as stream:
+        return stream.readline(64).startswith((b"#!/bin/bash", b"#!/bin/sh", b"#!/usr/bin/env bash"))
+
+
+def _python_files(files: t.Sequence[str], prefix: str) -> list[str]:
+    return [name for name in files if name.startswith(prefix) and name.endswith(".py")]
+
+
+if __name__ == "__main__":
+    # For the tests: copy_tree CHECKOUT TARGET
+    copy_tree(Path(sys.argv[1]), Path(sys.argv[2]))
