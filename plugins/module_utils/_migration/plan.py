@@ -1,0 +1,366 @@
+# Copyright (c) 2026, the lunshift.migration authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# This file is PRIVATE to the lunshift.migration collection: it may change in any release.
+
+"""What a live migration would do to one domain, from what both hosts said. Pure."""
+
+from __future__ import annotations
+
+import re
+import typing as t
+from dataclasses import asdict, dataclass
+
+from ansible_collections.lunshift.migration.plugins.module_utils._connection_info import parse, parse_portal, redact
+from ansible_collections.lunshift.migration.plugins.module_utils._domain_xml import disks, rewrite
+from ansible_collections.lunshift.migration.plugins.module_utils._errors import InputError
+from ansible_collections.lunshift.migration.plugins.module_utils._migration.outcome import outcome
+
+_BY_PATH = re.compile(r"/dev/disk/by-path/ip-(?P<portal>.+)-iscsi-(?P<iqn>.+)-lun-(?P<lun>[0-9]+|0x[0-9a-f]{16})")
+# Addresses that mean the same on every host; rewriting them would only narrow or widen who may connect.
+_ADDRESSES_OF_EVERY_HOST = {"", "0.0.0.0", "127.0.0.1", "::", "::1", "localhost"}
+
+Disk = t.Mapping[str, t.Any]
+
+
+@dataclass(frozen=True)
+class PlannedVolume:
+    """One volume of the domain.
+
+    ``key`` names it in connections and device maps: the disk's serial, or what the operator
+    gave for its target dev. ``live`` is false for a disk that only the next boot would have.
+    """
+
+    key: str
+    target: str
+    source_initiator: str
+    destination_initiator: str
+    source_path: str
+    live: bool
+
+
+def planned_volumes(
+    live_disks: t.Sequence[Disk],
+    inactive_disks: t.Sequence[Disk],
+    overrides: t.Mapping[str, str],
+    destination_initiator: str = "same",
+) -> tuple[PlannedVolume, ...]:
+    """The volumes to connect, live ones first; disks that need no entry are left out.
+
+    A disk without any name is left out here too: the rewriting names it in its error.
+    """
+    volumes: list[PlannedVolume] = []
+    for is_live, disk_list in ((True, live_disks), (False, inactive_disks)):
+        for disk in disk_list:
+            key = str(overrides.get(disk["target"]) or disk["serial"] or "")
+            if not disk["needs_entry"] or not key or any(volume.key == key for volume in volumes):
+                continue
+            initiator = str(disk["initiator"])
+            volumes.append(
+                PlannedVolume(
+                    key=key,
+                    target=str(disk["target"]),
+                    source_initiator=initiator,
+                    destination_initiator=initiator if destination_initiator == "same" else destination_initiator,
+                    source_path=str(disk["source"]),
+                    live=is_live,
+                )
+            )
+    return tuple(volumes)
+
+
+def connection_of_disk(disk: Disk) -> dict[str, t.Any] | None:
+    """Connection info as the domain itself has it, without secrets; None when its source does not tell.
+
+    ``disk`` is an entry of :func:`_domain_xml.disks`.
+    """
+    if disk["initiator"] == "libiscsi":
+        iqn, _slash, lun = str(disk["source"]).rpartition("/")
+        portal = str(disk.get("portal") or "")
+        if not (iqn and lun.isdigit() and portal):
+            return None
+        data: dict[str, t.Any] = {"target_portal": portal, "target_iqn": iqn, "target_lun": int(lun)}
+        initiator_iqn = disk.get("initiator_iqn")
+        beside = {"libvirt": {"initiator_iqn": initiator_iqn}} if initiator_iqn else {}
+        return {"driver_volume_type": "iscsi", "data": data, **beside}
+    match = _BY_PATH.fullmatch(str(disk["source"] or ""))
+    if not match:
+        return None
+    address, _colon, port = match["portal"].rpartition(":")
+    portal = f"[{address}]:{port}" if ":" in address else match["portal"]
+    return {
+        "driver_volume_type": "iscsi",
+        "data": {"target_portal": portal, "target_iqn": match["iqn"], "target_lun": _lun_of_by_path(match["lun"])},
+    }
+
+
+def _lun_of_by_path(text: str) -> int:
+    """Linux' LUN number from the name that systemd's path_id made of it."""
+    if not text.startswith("0x"):
+        return int(text)
+    eight_bytes = int(text, 16)
+    return (eight_bytes >> 48) & 0xFFFF | ((eight_bytes >> 32) & 0xFFFF) << 16
+
+
+def same_way(first: t.Mapping[str, t.Any], second: t.Mapping[str, t.Any]) -> bool:
+    """Whether two connection infos share a path: portal, target and LUN."""
+    return bool(_ways(first) & _ways(second))
+
+
+def _ways(connection_info: t.Mapping[str, t.Any]) -> set[tuple[t.Any, ...]]:
+    data = connection_info.get("data") or {}
+    portals = data.get("target_portals") or [data.get("target_portal")]
+    iqns = data.get("target_iqns") or [data.get("target_iqn")]
+    luns = data.get("target_luns") or [data.get("target_lun")]
+    ways = set()
+    for portal, iqn, lun in zip(portals, iqns, luns):
+        try:
+            ways.add((parse_portal(str(portal)), iqn, str(lun)))
+        except ValueError:
+            continue  # The module that uses the portal says what is wrong with it.
+    return ways
+
+
+def listen_addresses(
+    used: t.Mapping[str, str | None], given: t.Mapping[str, str], of_destination: t.Mapping[str, str]
+) -> dict[str, str]:
+    """Graphics addresses to write, by type (vnc, spice).
+
+    What the operator gave counts; otherwise an address that belongs to the source alone becomes the
+    destination's own (the specification's ``graphics_listen_addrs``).
+    """
+    addresses: dict[str, str] = {}
+    for kind, address in used.items():
+        if given.get(kind):
+            addresses[kind] = given[kind]
+        elif (address or "") not in _ADDRESSES_OF_EVERY_HOST and of_destination.get(kind):
+            addresses[kind] = of_destination[kind]
+    return addresses
+
+
+def plan(
+    *,
+    source: t.Mapping[str, t.Any],
+    destination: t.Mapping[str, t.Any],
+    source_name: str,
+    destination_name: str,
+    source_connections: t.Mapping[str, t.Any],
+    overrides: t.Mapping[str, str],
+    destination_initiator: str,
+    allow_nova_managed: bool,
+) -> dict[str, t.Any]:
+    """Decide what has to be done for one domain, before anything is changed.
+
+    ``source`` and ``destination`` are results of domain_info. Returns plain types::
+
+        {action: migrate | finish | none, name, uuid, volumes: [PlannedVolume as dict], problems: [str],
+         warnings: [str], source_connections: {key: connection info}, outcome: {...}}
+
+    ``finish`` means that the domain is on the destination already, and only the source may need
+    cleaning up. ``source_connections`` come from the domain itself and are completed by the operator's.
+    """
+    now = outcome(source, destination)
+    moved = now["outcome"] == "moved"
+    here = destination if moved else source
+    problems: list[str] = []
+    if not here.get("exists"):
+        problems.append(f"the domain is neither on {source_name} nor on {destination_name}")
+        return _as_plan("none", here, (), problems, [], {}, now)
+    live_disks = disks(here["xml"])
+    inactive_disks = disks(here["inactive_xml"]) if here.get("inactive_xml") else []
+    volumes = planned_volumes(live_disks, inactive_disks, overrides, destination_initiator)
+    if moved:
+        # The disks now carry the destination's paths, so only what the operator says leads back to the source's.
+        connections = {volume.key: source_connections[volume.key] for volume in volumes if volume.key in source_connections}
+        return _as_plan("finish", here, volumes, problems, [], connections, now)
+    problems += [f"{source_name}: {blocker['message']}" for blocker in _blockers(source, allow_nova_managed)]
+    problems += _destination_problems(source, destination, destination_name)
+    problems += _naming_problems(here, overrides, volumes)
+    connections = {}
+    by_target = {disk["target"]: disk for disk in [*inactive_disks, *live_disks]}
+    for volume in volumes:
+        told, own = source_connections.get(volume.key), connection_of_disk(by_target[volume.target])
+        if told and own and not same_way(told, own):
+            problems.append(
+                f"{source_name}: disk {volume.target} (volume {volume.key}) uses {volume.source_path}, but the connection info"
+                f" given for this host names another portal, target or LUN; correct it, or leave it out for {source_name}"
+            )
+        if told or own:
+            connections[volume.key] = told or own
+    warnings = [f"{source_name}: {warning['message']}" for warning in source.get("warnings") or []]
+    return _as_plan("migrate", here, volumes, problems, warnings, connections, now)
+
+
+def _as_plan(
+    action: str,
+    here: t.Mapping[str, t.Any],
+    volumes: tuple[PlannedVolume, ...],
+    problems: list[str],
+    warnings: list[str],
+    connections: dict[str, t.Any],
+    now: dict[str, t.Any],
+) -> dict[str, t.Any]:
+    return {
+        "action": action,
+        "name": here.get("name"),
+        "uuid": here.get("uuid"),
+        "volumes": [asdict(volume) for volume in volumes],
+        "problems": problems,
+        "warnings": warnings,
+        "source_connections": connections,
+        "outcome": now,
+    }
+
+
+def _blockers(source: t.Mapping[str, t.Any], allow_nova_managed: bool) -> list[t.Mapping[str, t.Any]]:
+    return [
+        blocker
+        for blocker in source.get("blockers") or []
+        if not (allow_nova_managed and blocker["id"] == "nova_managed")
+    ]
+
+
+def _destination_problems(
+    source: t.Mapping[str, t.Any], destination: t.Mapping[str, t.Any], destination_name: str
+) -> list[str]:
+    if not destination.get("exists"):
+        return []
+    if destination.get("uuid") != source.get("uuid"):
+        return [f"{destination_name}: another domain has the name {source.get('name')} (UUID {destination.get('uuid')}); rename one"]
+    if (destination.get("state") or {}).get("state") == "shutoff":
+        return [
+            f"{destination_name}: a shut-off definition of {source.get('name')} is there, and libvirt would replace it without"
+            f" a word; look at it with 'virsh dumpxml', then 'virsh undefine {source.get('name')}' there"
+        ]
+    return [f"{destination_name}: the domain is active there too; do not touch either host before you know which one is right"]
+
+
+def _naming_problems(
+    here: t.Mapping[str, t.Any], overrides: t.Mapping[str, str], volumes: t.Sequence[PlannedVolume]
+) -> list[str]:
+    """What the rewriting will refuse, found now: nothing has been connected yet."""
+    assumed: dict[str, t.Any] = {volume.key: "/dev/disk/by-path/unknown-yet" for volume in volumes}
+    by_target = {target: "/dev/disk/by-path/unknown-yet" for target in overrides}
+    problems: list[str] = []
+    for xml in (here["xml"], here.get("inactive_xml")):
+        if not xml:
+            continue
+        try:
+            rewrite(xml, assumed, overrides=by_target)
+        except InputError as exc:
+            problems += [problem for problem in exc.details["problems"] if problem not in problems]
+    return problems
+
+
+def source_side(plan_: t.Mapping[str, t.Any], devices: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+    """What the source's own devices say of the planned volumes.
+
+    ``devices`` is a result of iscsi_device_info. Returns ``{connections: {key: connection info}, identities:
+    {key: identity or None}, problems: [str]}``. A volume of the kernel's initiator is looked up by the path that the
+    domain uses, not by what an inventory says, so that the identity is that of the device in use.
+    """
+    connections: dict[str, t.Any] = dict(plan_["source_connections"])
+    identities: dict[str, t.Any] = {}
+    problems: list[str] = []
+    for volume in plan_["volumes"]:
+        key = volume["key"]
+        if not volume["live"]:
+            continue
+        if volume["source_initiator"] == "libiscsi":
+            seen = devices["volumes"].get(key) or {}
+            identities[key] = seen.get("identity")
+            if seen.get("problem"):
+                problems.append(f"volume {key}: {seen['problem']}")
+            continue
+        lun = next((lun for lun in devices["luns"] if volume["source_path"] in _names(lun)), None)
+        identities[key] = lun and {name: lun[name] for name in _IDENTITY_KEYS}
+        if lun is None:
+            problems.append(f"volume {key}: {volume['source_path']} of disk {volume['target']} is no iSCSI device of this host")
+        elif key not in connections:
+            connections[key] = _connection_of_lun(lun)
+    return {"connections": connections, "identities": identities, "problems": problems}
+
+
+_IDENTITY_KEYS = ("wwid", "unit_serial", "vendor", "model", "size_bytes", "logical_block_bytes", "physical_block_bytes")
+
+
+def _names(lun: t.Mapping[str, t.Any]) -> set[str]:
+    """Every device path that leads to a LUN, as iscsi_device_info lists them."""
+    names: set[str] = set()
+    for path in lun["paths"]:
+        names |= {f"/dev/{path['node']}", *path["by_path"], *path["by_id"]}
+    if lun["multipath"]:
+        names |= {lun["multipath"]["device"], f"/dev/mapper/{lun['multipath']['name']}", f"/dev/disk/by-id/dm-uuid-{lun['multipath']['uuid']}"}
+    return names
+
+
+def _connection_of_lun(lun: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+    columns = {
+        "target_portals": [path["portal"] for path in lun["paths"]],
+        "target_iqns": [path["iqn"] for path in lun["paths"]],
+        "target_luns": [path["lun"] for path in lun["paths"]],
+    }
+    first = {name[:-1]: values[0] for name, values in columns.items()}
+    return {"driver_volume_type": "iscsi", "data": {**first, **(columns if len(lun["paths"]) > 1 else {})}}
+
+
+def volume_requests(
+    volumes: t.Sequence[t.Mapping[str, t.Any]],
+    connections: t.Mapping[str, t.Any],
+    *,
+    side: str,
+    host: str,
+    skip_unknown: bool = False,
+) -> list[dict[str, t.Any]]:
+    """The ``volumes`` of iscsi_volume for one host; ``side`` is source or destination.
+
+    Raises InputError that names every volume without connection info, unless ``skip_unknown``.
+    """
+    missing = [volume for volume in volumes if volume["key"] not in connections]
+    if missing and not skip_unknown:
+        raise InputError(
+            [
+                f"{host}: no connection info for volume {volume['key']} (disk {volume['target']}); put it into live_migrate_connections"
+                f" of {host}, or let the provider's tasks return it"
+                for volume in missing
+            ],
+            error_id="missing_connection",
+        )
+    return [
+        {"serial": volume["key"], "connection_info": connections[volume["key"]], "initiator": volume[f"{side}_initiator"]}
+        for volume in volumes
+        if volume["key"] in connections
+    ]
+
+
+def device_map(
+    plan_: t.Mapping[str, t.Any], device_path: t.Mapping[str, t.Any], connections: t.Mapping[str, t.Any], overrides: t.Mapping[str, str]
+) -> dict[str, dict[str, t.Any]]:
+    """The destination's map for the rewriting: ``{map: {serial: entry}, overrides: {target dev: entry}}``.
+
+    ``device_path`` is the map of the attached volumes. A disk that only the next boot would have is not attached; its
+    path follows from its connection info.
+    """
+    entries: dict[str, t.Any] = dict(device_path)
+    for volume in plan_["volumes"]:
+        if volume["key"] in entries or volume["key"] not in connections:
+            continue
+        info = connections[volume["key"]]
+        entries[volume["key"]] = (
+            redact(info) if volume["destination_initiator"] == "libiscsi" else parse(volume["key"], info).paths[0].by_path
+        )
+    return {"map": entries, "overrides": {target: entries[key] for target, key in overrides.items() if key in entries}}
+
+
+__all__ = (
+    "PlannedVolume",
+    "connection_of_disk",
+    "device_map",
+    "listen_addresses",
+    "plan",
+    "planned_volumes",
+    "same_way",
+    "source_side",
+    "volume_requests",
+)
