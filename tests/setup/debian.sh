@@ -1,4 +1,4 @@
-#!/bin/bash
+#!/usr/bin/env bash
 # Install the Debian packages named in the given list files, where they are missing.
 # Usage: debian.sh LIST...   (one package a line, '#' starts a comment)
 set -euo pipefail

@@ -10,6 +10,8 @@ import signal
 import subprocess
 import sys
 import time
+import typing as t
+from dataclasses import replace
 from pathlib import Path
 
 from checks import Toolbox, sanity, static_checks, unit_tests
@@ -22,6 +24,8 @@ from steps import Report
 CHECKOUT = Path(__file__).resolve().parents[2]
 # Continuous integration ends a run after 90 minutes; this one ends by itself before, with its summary.
 TEST_LIMIT_S = 80 * 60.0
+# Beside Debian's: the oldest on managed hosts, and those of newer controllers. Used where they are found.
+OTHER_PYTHONS = ("3.9", "3.12", "3.13")
 
 
 def main(arguments: list[str]) -> int:
@@ -29,7 +33,14 @@ def main(arguments: list[str]) -> int:
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupted)
     command, *rest = arguments or ["help"]
-    commands = {"demo": demo, "test": test, "check": check, "molecule": molecule, "lab-up": lab_up, "lab-down": lab_down}
+    commands: dict[str, t.Callable[..., int]] = {
+        "demo": demo,
+        "test": test,
+        "check": check,
+        "molecule": molecule,
+        "lab-up": lab_up,
+        "lab-down": lab_down,
+    }
     if command not in commands:
         print(f"Unknown command {command}: one of {', '.join(commands)}", file=sys.stderr)
         return 2
@@ -66,24 +77,24 @@ def molecule(name: str) -> int:
     if name not in scenario_names(CHECKOUT):
         print(f"There is no scenario {name}: one of {', '.join(scenario_names(CHECKOUT))}", file=sys.stderr)
         return 2
-    box = _main_box(_report())
+    box = _main_box()
     return run_scenario(box, Lab(CHECKOUT, box.env), name)
 
 
 def demo() -> int:
     """The main job once, in the lab; tests/demo/run shows it."""
-    box = _main_box(_report())
+    box = _main_box()
     lab = Lab(CHECKOUT, box.env)
     with lab.running(["uml", "namespace"]):
         return subprocess.run([str(CHECKOUT / "tests" / "demo" / "run")], cwd=CHECKOUT, env=lab.environment(), check=False).returncode
 
 
 def lab_up() -> int:
-    return Lab(CHECKOUT, _main_box(_report()).env).up(["namespace", "uml"])
+    return Lab(CHECKOUT, _main_box().env).up(["namespace", "uml"])
 
 
 def lab_down() -> int:
-    return Lab(CHECKOUT, _main_box(_report()).env).down()
+    return Lab(CHECKOUT, _main_box().env).down()
 
 
 def _check(report: Report, main_box: Toolbox, newest_box: Toolbox | None) -> None:
@@ -98,27 +109,21 @@ def _report() -> Report:
 
 def _boxes(report: Report) -> tuple[Toolbox, Toolbox | None]:
     """The main environment, and that of the newest ansible-core where an interpreter for it is found."""
-    main_box = _main_box(report)
-    newest = find_python("3.13", "3.12")
+    found = {version: find_python(version) for version in OTHER_PYTHONS}
+    for version, python in found.items():
+        if python is None:
+            report.skip(f"compile and import on Python {version}", f"no Python {version} on this machine")
+    others = [python for python in found.values() if python]
+    main_box = replace(_main_box(), pythons=[DEBIAN_PYTHON, *others])
+    newest = found["3.13"] or found["3.12"]
     if newest is None:
-        report.skip("sanity and unit tests on ansible-core 2.21", "no Python 3.12 or 3.13 on this machine")
+        report.skip("sanity and unit tests on ansible-core 2.21", "it needs Python 3.12 or 3.13, and neither is on this machine")
         return main_box, None
-    pythons = [newest, *_managed_pythons(None)]
-    newest_box = Toolbox("ansible-core-2.21", environment("newest", newest), CHECKOUT, main_box.collections_path, pythons)
-    return main_box, newest_box
+    return main_box, replace(main_box, label="ansible-core-2.21", venv=environment("newest", newest), pythons=others)
 
 
-def _main_box(report: Report) -> Toolbox:
-    pythons = [DEBIAN_PYTHON, *_managed_pythons(report)]
-    return Toolbox("ansible-core-2.19", environment("main", DEBIAN_PYTHON), CHECKOUT, link_collection(CHECKOUT), pythons)
-
-
-def _managed_pythons(report: Report | None) -> list[Path]:
-    """Python 3.9, the oldest on managed hosts: modules are compiled and imported with it."""
-    oldest = find_python("3.9")
-    if oldest is None and report is not None:
-        report.skip("compile and import of modules on Python 3.9", "no Python 3.9 on this machine")
-    return [oldest] if oldest else []
+def _main_box() -> Toolbox:
+    return Toolbox("ansible-core-2.19", environment("main", DEBIAN_PYTHON), CHECKOUT, link_collection(CHECKOUT), [DEBIAN_PYTHON])
 
 
 def _interrupted(number: int, _frame: object) -> None:
