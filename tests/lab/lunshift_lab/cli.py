@@ -1,0 +1,187 @@
+# Copyright (c) 2026, the lunshift.migration authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The command line of the lab."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import typing as t
+
+from . import context, guest, guest_kit, hosts, instance, inventory, storage
+from .context import HOSTS, Lab, LabError
+
+
+def main(argv: t.Sequence[str] | None = None) -> int:
+    arguments = _parser().parse_args(argv)
+    try:
+        if os.geteuid():
+            raise LabError("the lab needs root: it makes namespaces, a bridge and mounts")
+        return arguments.call(context.from_environment(), arguments) or 0
+    except LabError as exc:
+        print(f"lab: {exc}", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="lab", description="Real iSCSI targets, libvirt hosts and guests on one machine. LAB_ID=0..9 chooses the instance."
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, call: t.Callable[[Lab, argparse.Namespace], int | None], text: str, within: t.Any = commands) -> argparse.ArgumentParser:
+        added = t.cast(argparse.ArgumentParser, within.add_parser(name, help=text, description=text))
+        added.set_defaults(call=call)
+        return added
+
+    up = command("up", _up, "bring storage and hosts up; run again, it mends what is missing")
+    up.add_argument("kinds", nargs="*", metavar="namespace|uml", help="kinds of hosts (default: namespace)")
+    command("down", _down, "end every guest and host, and remove all that the lab made; caches stay")
+    command("status", _status, "what is up, as JSON")
+    command("inventory", _inventory, "write Ansible's inventory of the hosts that are up, and print its directory")
+    execute = command("exec", _exec, "run a command inside a host: lab exec HOST -- COMMAND...")
+    execute.add_argument("host", choices=HOSTS)
+    execute.add_argument("command", nargs=argparse.REMAINDER)
+
+    volume = command("volume", _volume_list, "volumes of the array").add_subparsers(required=True, metavar="COMMAND")
+    command("list", _volume_list, "all volumes, as JSON", volume)
+    create = command("create", _volume_create, "make a volume, filled with zeros", volume)
+    create.add_argument("name")
+    create.add_argument("size_mib", type=int, metavar="SIZE_MIB")
+    create.add_argument("--serial", help="the disk's serial in domain XML (default: a UUID made from the name)")
+    create.add_argument("--scsi-sn", help="the unit serial that the array tells (default: made from the name)")
+    create.add_argument("--default-ids", action="store_true", help="the target's own default ids, which prove nothing")
+    for name, call, text in (("delete", _volume_delete, "delete a volume"), ("path", _volume_path, "print the path of a volume's file")):
+        command(name, call, text, volume).add_argument("name")
+
+    export = command("export", _export, "let a host see a volume, and print the host's connection info")
+    unexport = command("unexport", _unexport, "the host no longer sees the volume")
+    for subcommand in (export, unexport):
+        subcommand.add_argument("host", choices=HOSTS)
+        subcommand.add_argument("volume")
+    export.add_argument("--lun", type=int, help="the target's number for it (default: the host's next free one)")
+    export.add_argument("--chap", metavar="USER", help="the host's target asks for this user; the password is made and printed")
+    command("exports", _exports, "volume -> connection info of what a host sees, as JSON").add_argument("host", choices=HOSTS)
+    command("target-state", _target_state, "targets, LUNs and sessions as the target daemon lists them, as JSON")
+
+    guests = command("guest", _guest_list, "guests").add_subparsers(required=True, metavar="COMMAND")
+    command("list", _guest_list, "names of the guests, as JSON", guests)
+    start = command("start", _guest_start, "export and attach the disks, define and start the domain, print the path of its XML", guests)
+    start.add_argument("host", choices=HOSTS)
+    start.add_argument("name")
+    start.add_argument("--disk", action="append", default=[], metavar="VOLUME[:kernel|:libiscsi]", help="in the order vda, vdb, ...")
+    start.add_argument("--memory", type=int, metavar="MIB", help="guest memory (default: 128, without an operating system 64)")
+    start.add_argument("--ram-mib", type=int, default=guest.DEFAULT_RAM_MIB, metavar="N", help="memory that the guest stamps and checks")
+    start.add_argument("--dirty-mib", type=int, default=guest.DEFAULT_DIRTY_MIB, metavar="N", help="how much of it changes per second")
+    start.add_argument("--vnc-password", metavar="PASSWORD", help="a VNC display with a password, at the host's own address")
+    start.add_argument("--no-os", action="store_true", help="only firmware: starts at once, writes nothing")
+    command("check", _guest_check, "the verdict on a guest's writes and memory, as JSON; exit code 1 when something is wrong", guests).add_argument("name")
+    command("destroy", _guest_destroy, "end the guest on every host, and take its volumes from them", guests).add_argument("name")
+    return parser
+
+
+def _print_json(value: t.Any) -> None:
+    print(json.dumps(value, indent=2, default=vars))
+
+
+def _up(lab: Lab, arguments: argparse.Namespace) -> None:
+    unknown = sorted(set(arguments.kinds) - set(hosts.KINDS))
+    if unknown:
+        raise LabError(f"there are no hosts of the kind {', '.join(unknown)}; there are: {', '.join(hosts.KINDS)}")
+    instance.up(lab, arguments.kinds or ["namespace"])
+
+
+def _down(lab: Lab, arguments: argparse.Namespace) -> None:
+    instance.down(lab)
+
+
+def _status(lab: Lab, arguments: argparse.Namespace) -> None:
+    _print_json({"lab_id": lab.lab_id, "storage": storage.is_up(lab), "hosts": hosts.live(lab), "guests": guest.names(lab)})
+
+
+def _inventory(lab: Lab, arguments: argparse.Namespace) -> None:
+    print(inventory.write(lab))
+
+
+def _exec(lab: Lab, arguments: argparse.Namespace) -> int:
+    command = arguments.command[1:] if arguments.command[:1] == ["--"] else arguments.command
+    if not command:
+        raise LabError("no command was given: lab exec HOST -- COMMAND...")
+    return hosts.execute(lab, arguments.host, command)
+
+
+def _volume_list(lab: Lab, arguments: argparse.Namespace) -> None:
+    _print_json(list(storage.volumes(lab).values()))
+
+
+def _volume_create(lab: Lab, arguments: argparse.Namespace) -> None:
+    made = storage.create_volume(
+        lab,
+        arguments.name,
+        arguments.size_mib,
+        serial=arguments.serial,
+        scsi_sn=arguments.scsi_sn,
+        default_ids=arguments.default_ids,
+    )
+    _print_json(made)
+
+
+def _volume_delete(lab: Lab, arguments: argparse.Namespace) -> None:
+    storage.delete_volume(lab, arguments.name)
+
+
+def _volume_path(lab: Lab, arguments: argparse.Namespace) -> None:
+    print(storage.volume_path(lab, arguments.name))
+
+
+def _export(lab: Lab, arguments: argparse.Namespace) -> None:
+    info = storage.export(lab, arguments.host, arguments.volume, target_lun=arguments.lun, chap_user=arguments.chap)
+    if hosts.is_up(lab, arguments.host):
+        guest.define_chap_secret(lab, arguments.host, info)
+    _print_json(info)
+
+
+def _unexport(lab: Lab, arguments: argparse.Namespace) -> None:
+    storage.unexport(lab, arguments.host, arguments.volume)
+
+
+def _exports(lab: Lab, arguments: argparse.Namespace) -> None:
+    _print_json(storage.connection_infos(lab, arguments.host))
+
+
+def _target_state(lab: Lab, arguments: argparse.Namespace) -> None:
+    _print_json(storage.target_state(lab))
+
+
+def _guest_list(lab: Lab, arguments: argparse.Namespace) -> None:
+    _print_json(guest.names(lab))
+
+
+def _guest_start(lab: Lab, arguments: argparse.Namespace) -> None:
+    guest_kit.ensure(lab)
+    path = guest.start(
+        lab,
+        arguments.host,
+        arguments.name,
+        arguments.disk,
+        memory_mib=arguments.memory,
+        ram_mib=arguments.ram_mib,
+        dirty_mib=arguments.dirty_mib,
+        vnc_password=arguments.vnc_password,
+        has_os=not arguments.no_os,
+    )
+    print(path)
+
+
+def _guest_check(lab: Lab, arguments: argparse.Namespace) -> int:
+    verdict = guest.check(lab, arguments.name)
+    _print_json(verdict)
+    return 0 if verdict["ok"] else 1
+
+
+def _guest_destroy(lab: Lab, arguments: argparse.Namespace) -> None:
+    guest.destroy(lab, arguments.name)

@@ -1,0 +1,261 @@
+# Copyright (c) 2026, the lunshift.migration authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Guests: their domain XML, start, and an end that leaves nothing on any host."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import string
+import typing as t
+import uuid
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from xml.sax.saxutils import quoteattr
+
+from . import guest_kit, hosts, kernel_initiator, storage, verify
+from .context import UML_HOSTS, Lab, LabError
+
+DEFAULT_MEMORY_MIB = 128
+NO_OS_MEMORY_MIB = 64
+DEFAULT_RAM_MIB = 16
+DEFAULT_DIRTY_MIB = 4
+
+
+@dataclass(frozen=True)
+class Disk:
+    """A volume as the guest has it. ``initiator`` is who opens it at the start: "kernel" or "libiscsi"."""
+
+    volume: str
+    initiator: str
+    target: str
+
+
+@dataclass(frozen=True)
+class Guest:
+    """What is remembered of a guest from start to destroy."""
+
+    name: str
+    uuid: str
+    run: str
+    host: str
+    has_os: bool
+    disks: tuple[Disk, ...]
+    other_volumes: dict[str, str]
+
+
+def start(
+    lab: Lab,
+    host: str,
+    name: str,
+    disk_arguments: t.Sequence[str],
+    *,
+    memory_mib: int | None,
+    ram_mib: int,
+    dirty_mib: int,
+    vnc_password: str | None,
+    has_os: bool,
+) -> Path:
+    """Export the volumes, attach them, define the domain and start it; gives the path of its XML."""
+    if not hosts.is_up(lab, host):
+        raise LabError(f"{host} is not up")
+    if _record_path(lab, name).exists():
+        raise LabError(f"there is a guest {name}; end it with 'lab guest destroy {name}'")
+    disks = _parse_disks(host, disk_arguments)
+    known = storage.volumes(lab)
+    missing = [disk.volume for disk in disks if disk.volume not in known]
+    if missing:
+        raise LabError(f"there are no volumes {', '.join(missing)}; there are: {', '.join(known)}")
+    mine = {disk.volume for disk in disks}
+    guest = Guest(
+        name=name,
+        uuid=str(uuid.uuid4()),
+        run=secrets.token_hex(8),
+        host=host,
+        has_os=has_os,
+        disks=disks,
+        other_volumes={volume: verify.fingerprint(storage.volume_path(lab, volume)) for volume in known if volume not in mine},
+    )
+    _forget_consoles(lab, name)
+    _record_path(lab, name).parent.mkdir(parents=True, exist_ok=True)
+    _record_path(lab, name).write_text(json.dumps(asdict(guest), indent=1))
+    infos = {disk.volume: storage.export(lab, host, disk.volume) for disk in disks}
+    kernel_volumes = [infos[disk.volume] for disk in disks if disk.initiator == "kernel"]
+    kernel_initiator.attach(lab, host, kernel_volumes)
+    for info in infos.values():
+        define_chap_secret(lab, host, info)
+    xml = domain_xml(
+        lab,
+        guest,
+        infos,
+        known,
+        memory_mib=memory_mib or (DEFAULT_MEMORY_MIB if has_os else NO_OS_MEMORY_MIB),
+        arguments=f"lab.run={guest.run} lab.ram_mib={ram_mib} lab.dirty_mib={dirty_mib}",
+        vnc_password=vnc_password,
+    )
+    path = lab.state_dir / "guests" / f"{name}.xml"
+    path.touch(mode=0o600)
+    path.write_text(xml)
+    hosts.virsh(lab, host, "define", str(path))
+    hosts.virsh(lab, host, "start", name)
+    return path
+
+
+def load(lab: Lab, name: str) -> Guest:
+    path = _record_path(lab, name)
+    if not path.exists():
+        raise LabError(f"there is no guest {name}; there are: {', '.join(names(lab)) or 'none'}")
+    raw = json.loads(path.read_text())
+    return Guest(**{**raw, "disks": tuple(Disk(**disk) for disk in raw["disks"])})
+
+
+def names(lab: Lab) -> list[str]:
+    return sorted(path.stem for path in (lab.state_dir / "guests").glob("*.json"))
+
+
+def check(lab: Lab, name: str) -> dict[str, t.Any]:
+    """The verdict on a guest, running or not; see verify.judge."""
+    guest = load(lab, name)
+    if not guest.has_os:
+        raise LabError(f"guest {name} has no operating system, so it wrote nothing that could be checked")
+    consoles = {path.parent.parent.name: verify.read_console(path) for path in _consoles(lab, name)}
+    volumes = storage.volumes(lab)
+    # In this order: what a running guest writes between the two readings can only make the volume newer.
+    contents = {
+        disk.volume: verify.read_volume(storage.volume_path(lab, disk.volume), guest.run, volumes[disk.volume].serial) for disk in guest.disks
+    }
+    users = {disk.volume: other for other in names(lab) for disk in load(lab, other).disks}
+    others = {}
+    for volume, before in guest.other_volumes.items():
+        if volume in users:
+            others[volume] = f"used by guest {users[volume]}"
+        elif volume in volumes:
+            others[volume] = "unchanged" if verify.fingerprint(storage.volume_path(lab, volume)) == before else "changed"
+    return verify.judge(consoles, contents, others)
+
+
+def destroy(lab: Lab, name: str) -> None:
+    """End the guest wherever it is, and take its volumes from every host; done twice it does no harm."""
+    path = _record_path(lab, name)
+    if not path.exists():
+        return
+    guest = load(lab, name)
+    for host in hosts.live(lab):
+        for command in (("destroy", name), ("undefine", name, "--nvram")):
+            hosts.virsh_succeeds(lab, host, *command)
+        infos = storage.connection_infos(lab, host)
+        mine = [infos[disk.volume] for disk in guest.disks if disk.volume in infos]
+        if host in UML_HOSTS:
+            kernel_initiator.detach(lab, host, mine)
+    for entry in storage.exports(lab):
+        if any(entry.volume == disk.volume for disk in guest.disks):
+            storage.unexport(lab, entry.host, entry.volume)
+    path.with_suffix(".xml").unlink(missing_ok=True)
+    path.unlink()
+
+
+def define_chap_secret(lab: Lab, host: str, info: dict[str, t.Any]) -> None:
+    """Give a host's libvirt the password that QEMU's own initiator needs."""
+    usage = info["libvirt"].get("secret_usage")
+    if not usage:
+        return
+    secret_uuid = str(uuid.uuid5(uuid.NAMESPACE_URL, f"{lab.initiator_of(host)}/{usage}"))
+    xml = f"<secret ephemeral='no' private='no'><uuid>{secret_uuid}</uuid><usage type='iscsi'><target>{usage}</target></usage></secret>"
+    hosts.virsh(lab, host, "secret-define", "/dev/stdin", stdin=xml)
+    hosts.virsh(lab, host, "secret-set-value", secret_uuid, "--file", "/dev/stdin", "--plain", stdin=info["data"]["auth_password"])
+
+
+def domain_xml(
+    lab: Lab,
+    guest: Guest,
+    infos: dict[str, dict[str, t.Any]],
+    volumes: dict[str, storage.Volume],
+    *,
+    memory_mib: int,
+    arguments: str,
+    vnc_password: str | None,
+) -> str:
+    boot = ""
+    if guest.has_os:
+        boot = (
+            f"<kernel>{lab.share_dir / guest_kit.KERNEL}</kernel><initrd>{lab.share_dir / guest_kit.INITRAMFS}</initrd>"
+            f"<cmdline>console=ttyS0 quiet panic=-1 {arguments}</cmdline>"
+        )
+    parts = [
+        "<domain type='qemu'>",
+        f"  <name>{guest.name}</name>",
+        f"  <uuid>{guest.uuid}</uuid>",
+        f"  <memory unit='MiB'>{memory_mib}</memory>",
+        "  <vcpu>1</vcpu>",
+        f"  <os><type arch='x86_64' machine='q35'>hvm</type>{boot}</os>",
+        "  <features><acpi/></features>",
+        "  <cpu mode='custom' match='exact'><model fallback='forbid'>qemu64</model></cpu>",
+        "  <devices>",
+        f"    <emulator>{lab.share_dir / guest_kit.EMULATOR}</emulator>",
+        *(_disk_xml(disk, infos[disk.volume], volumes[disk.volume].serial) for disk in guest.disks),
+        # append: after a migration back, QEMU would otherwise empty the console that it finds.
+        f"    <serial type='file'><source path='{lab.guest_console_dir}/console-{guest.name}.log' append='on'/><target port='0'/></serial>",
+    ]
+    if vnc_password is not None:
+        # The address is the host's own, so that it cannot be bound on another host.
+        listen = lab.address_of(guest.host)
+        parts.append(
+            f"    <graphics type='vnc' port='-1' autoport='yes' listen='{listen}' passwd={quoteattr(vnc_password)}>"
+            f"<listen type='address' address='{listen}'/></graphics>"
+        )
+    return "\n".join([*parts, "    <memballoon model='none'/>", "  </devices>", "</domain>", ""])
+
+
+def _disk_xml(disk: Disk, info: dict[str, t.Any], serial: str) -> str:
+    data, reference = info["data"], info["libvirt"]
+    address, _colon, port = data["target_portal"].rpartition(":")
+    if disk.initiator == "kernel":
+        kind, io = "block", " io='native'"
+        source = f"<source dev='{kernel_initiator.by_path(data)}'/>"
+    else:
+        kind, io = "network", ""
+        auth = ""
+        if "secret_usage" in reference:
+            auth = f"<auth username='{data['auth_username']}'><secret type='iscsi' usage='{reference['secret_usage']}'/></auth>"
+        source = (
+            f"<source protocol='iscsi' name='{data['target_iqn']}/{data['target_lun']}'><host name='{address}' port='{port}'/>"
+            f"<initiator><iqn name='{reference['initiator_iqn']}'/></initiator>{auth}</source>"
+        )
+    return (
+        f"    <disk type='{kind}' device='disk'><driver name='qemu' type='raw' cache='none' error_policy='stop'{io}/>{source}"
+        f"<target dev='{disk.target}' bus='virtio'/><serial>{serial}</serial></disk>"
+    )
+
+
+def _parse_disks(host: str, arguments: t.Sequence[str]) -> tuple[Disk, ...]:
+    """C(VOLUME[:kernel|:libiscsi]); the default is what the kind of host is there for."""
+    disks: list[Disk] = []
+    for letter, argument in zip(string.ascii_lowercase, arguments):
+        volume, _colon, initiator = argument.partition(":")
+        initiator = initiator or ("kernel" if host in UML_HOSTS else "libiscsi")
+        if initiator not in ("kernel", "libiscsi"):
+            raise LabError(f"{argument!r}: the initiator is kernel or libiscsi")
+        if initiator == "kernel" and host not in UML_HOSTS:
+            raise LabError(f"{argument!r}: {host} has no kernel initiator; only {', '.join(UML_HOSTS)} have")
+        disks.append(Disk(volume=volume, initiator=initiator, target=f"vd{letter}"))
+    if len(arguments) > len(disks):
+        raise LabError(f"{len(arguments)} disks are more than the {len(disks)} that a guest can have")
+    if len({disk.volume for disk in disks}) != len(disks):
+        raise LabError("a volume is named twice")
+    return tuple(disks)
+
+
+def _forget_consoles(lab: Lab, name: str) -> None:
+    for path in _consoles(lab, name):
+        path.unlink()
+
+
+def _consoles(lab: Lab, name: str) -> list[Path]:
+    return sorted(lab.state_dir.glob(f"hosts/*/console/console-{name}.log"))
+
+
+def _record_path(lab: Lab, name: str) -> Path:
+    return lab.state_dir / "guests" / f"{name}.json"
+

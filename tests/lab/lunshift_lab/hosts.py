@@ -1,0 +1,68 @@
+# Copyright (c) 2026, the lunshift.migration authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Hosts of both kinds behind one face."""
+
+from __future__ import annotations
+
+import subprocess
+import typing as t
+
+from . import namespace_hosts
+from .context import HOSTS, Lab, LabError
+from .process import run
+
+
+class Kind(t.Protocol):
+    """What a module of hosts offers."""
+
+    host_names: tuple[str, ...]
+
+    def up(self, lab: Lab) -> None: ...
+    def down(self, lab: Lab) -> None: ...
+    def is_up(self, lab: Lab, host: str) -> bool: ...
+    def execute(self, lab: Lab, host: str, argv: t.Sequence[str]) -> int: ...
+    def command(self, lab: Lab, host: str, argv: t.Sequence[str]) -> list[str]: ...
+
+
+KINDS: dict[str, Kind] = {"namespace": t.cast(Kind, namespace_hosts)}
+try:
+    from . import uml_hosts
+    KINDS["uml"] = t.cast(Kind, uml_hosts)
+except ImportError:
+    pass
+
+
+def kind_of(host: str) -> Kind:
+    for kind in KINDS.values():
+        if host in kind.host_names:
+            return kind
+    raise LabError(f"there is no host {host}; there are: {', '.join(HOSTS)}")
+
+
+def is_up(lab: Lab, host: str) -> bool:
+    return any(host in kind.host_names and kind.is_up(lab, host) for kind in KINDS.values())
+
+
+def live(lab: Lab) -> list[str]:
+    return [host for host in HOSTS if is_up(lab, host)]
+
+
+def execute(lab: Lab, host: str, argv: t.Sequence[str]) -> int:
+    return kind_of(host).execute(lab, host, argv)
+
+
+def output_of(lab: Lab, host: str, argv: t.Sequence[str]) -> str:
+    """What a command inside the host prints; its failure is an error."""
+    return run(kind_of(host).command(lab, host, argv))
+
+
+def virsh(lab: Lab, host: str, *arguments: str, check: bool = True, stdin: str | None = None) -> str:
+    """Ask a host's libvirtd from out here."""
+    return run(["virsh", "-q", "-c", lab.libvirt_uri_of(host), *arguments], check=check, stdin=stdin)
+
+
+def virsh_succeeds(lab: Lab, host: str, *arguments: str) -> bool:
+    command = ["virsh", "-q", "-c", lab.libvirt_uri_of(host), *arguments]
+    return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False).returncode == 0

@@ -1,0 +1,44 @@
+# Copyright (c) 2026, the lunshift.migration authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Ansible's inventory of the hosts that are up."""
+
+from __future__ import annotations
+
+import json
+import typing as t
+from pathlib import Path
+
+from . import hosts
+from .context import NAMESPACE_HOSTS, STORAGE, UML_HOSTS, Lab
+from .keys import CLIENT_OPTIONS
+
+GROUPS = {"namespace_hosts": NAMESPACE_HOSTS, "uml_hosts": UML_HOSTS}
+
+
+def write(lab: Lab) -> Path:
+    """Write the inventory directory; gives its path."""
+    directory = lab.state_dir / "inventory"
+    directory.mkdir(parents=True, exist_ok=True)
+    children = {group: {"hosts": {host: _host_vars(lab, host) for host in names if hosts.is_up(lab, host)}} for group, names in GROUPS.items()}
+    variables = {
+        "ansible_user": "root",
+        "ansible_ssh_private_key_file": str(lab.ssh_key),
+        "ansible_ssh_common_args": " ".join(CLIENT_OPTIONS),
+        "ansible_python_interpreter": "/usr/bin/python3",
+        "ansible_pipelining": True,
+    }
+    # JSON is YAML, and the standard library can write it.
+    (directory / "hosts.yml").write_text(json.dumps({"all": {"children": children, "vars": variables}}, indent=2) + "\n")
+    return directory
+
+
+def _host_vars(lab: Lab, host: str) -> dict[str, t.Any]:
+    return {
+        "ansible_host": lab.address_of(host),
+        "lab_target_iqn": lab.iqn_of(host),
+        "lab_initiator_iqn": lab.initiator_of(host),
+        "lab_portal": f"{lab.address_of(STORAGE)}:3260",
+        "live_migrate_destination_uri": lab.libvirt_uri_of(host),
+    }

@@ -1,0 +1,415 @@
+# Copyright (c) 2026, the lunshift.migration authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The lab's array: one tgtd, one target per host, volumes exported to a host only while asked for.
+
+What shall be is kept in one file (volumes, exports, CHAP accounts); tgtd is made to
+follow it, so that a daemon that was killed comes back as it was.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import re
+import secrets
+import subprocess
+import typing as t
+import uuid
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+from . import network, process
+from .context import HOSTS, STORAGE, Lab, LabError
+from .namespace_hosts import first_child
+
+PORT = 3260
+DEFAULT_VOLUMES = ("vol1", "vol2", "vol3", "vol4")
+DEFAULT_SIZE_MIB = 64
+# Where each host's LUN numbers begin; no number means the same volume on two hosts.
+FIRST_LUN = {"hosta": 1, "hostb": 101, "uml1": 11, "uml2": 271}
+# tgtd's own limits for what it gives in the vital product data.
+MAX_SCSI_ID, MAX_SCSI_SN = 36, 36
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,30}")
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A volume. ``serial`` is the domain XML's; ``scsi_id`` and ``scsi_sn`` are the array's own (None: tgtd's defaults)."""
+
+    name: str
+    size_mib: int
+    serial: str
+    scsi_id: str | None
+    scsi_sn: str | None
+
+
+@dataclass(frozen=True)
+class Export:
+    """A volume that one host sees. ``target_lun`` is the array's number of it."""
+
+    host: str
+    volume: str
+    target_lun: int
+
+    @property
+    def lun(self) -> int:
+        """The number that initiators use: tgtd addresses LUNs above 255 in the flat way (SAM-5)."""
+        return self.target_lun if self.target_lun < 256 else self.target_lun | 0x4000
+
+    @property
+    def by_path_lun(self) -> str:
+        return str(self.lun) if self.lun < 256 else f"0x{self.lun << 48:016x}"
+
+
+@dataclass
+class State:
+    """What shall be. ``chap`` is host -> (user, password): tgtd asks for it at the whole target."""
+
+    volumes: dict[str, Volume] = field(default_factory=dict)
+    exports: list[Export] = field(default_factory=list)
+    chap: dict[str, tuple[str, str]] = field(default_factory=dict)
+
+
+def up(lab: Lab) -> None:
+    with changing(lab) as state:
+        _start(lab)
+        _follow(lab, state)
+        for number, name in enumerate(DEFAULT_VOLUMES, start=1):
+            if name not in state.volumes:
+                # The last default volume's unit serial is another volume's serial in the domain: who takes
+                # the one for the other finds the wrong volume.
+                borrowed = number == len(DEFAULT_VOLUMES)
+                _create(lab, state, name, DEFAULT_SIZE_MIB, scsi_sn=_serial_of(DEFAULT_VOLUMES[0]) if borrowed else None)
+
+
+def down(lab: Lab) -> None:
+    process.end(_directory(lab) / "pid")
+    network.remove_interface(lab, STORAGE)
+
+
+def is_up(lab: Lab) -> bool:
+    return process.recorded(_directory(lab) / "pid") is not None
+
+
+def volumes(lab: Lab) -> dict[str, Volume]:
+    with changing(lab) as state:
+        return dict(state.volumes)
+
+
+def exports(lab: Lab) -> list[Export]:
+    with changing(lab) as state:
+        return list(state.exports)
+
+
+def volume_path(lab: Lab, name: str) -> Path:
+    return _directory(lab) / "volumes" / f"{name}.img"
+
+
+def create_volume(
+    lab: Lab, name: str, size_mib: int, *, serial: str | None = None, scsi_sn: str | None = None, default_ids: bool = False
+) -> Volume:
+    with changing(lab) as state:
+        return _create(lab, state, name, size_mib, serial=serial, scsi_sn=scsi_sn, default_ids=default_ids)
+
+
+def delete_volume(lab: Lab, name: str) -> None:
+    with changing(lab) as state:
+        users = [export.host for export in state.exports if export.volume == name]
+        if users:
+            raise LabError(f"volume {name} is exported to {', '.join(users)}; unexport it first")
+        _known(state, name)
+        del state.volumes[name]
+        volume_path(lab, name).unlink(missing_ok=True)
+
+
+def export(lab: Lab, host: str, volume: str, *, target_lun: int | None = None, chap_user: str | None = None) -> dict[str, t.Any]:
+    """Let a host see a volume; gives the host's connection info. Nothing changes when it already does."""
+    with changing(lab) as state:
+        _known(state, volume)
+        found = find_export(state.exports, host, volume)
+        if found is None:
+            taken = {entry.target_lun for entry in state.exports if entry.host == host}
+            number = target_lun if target_lun is not None else next(n for n in range(FIRST_LUN[host], 16384) if n not in taken)
+            if number in taken or not 0 < number < 16384:
+                raise LabError(f"LUN {number} of {host}'s target is taken, or not between 1 and 16383")
+            found = Export(host=host, volume=volume, target_lun=number)
+            state.exports.append(found)
+        elif target_lun not in (None, found.target_lun):
+            raise LabError(f"{volume} is already exported to {host}, as LUN {found.target_lun}; unexport it first")
+        if chap_user and state.chap.get(host, ("",))[0] != chap_user:
+            state.chap[host] = (chap_user, secrets.token_hex(8))
+        _follow(lab, state)
+        return _connection_info(lab, state, found)
+
+
+def unexport(lab: Lab, host: str, volume: str) -> None:
+    """The host no longer sees the volume. CHAP ends with the host's last volume."""
+    with changing(lab) as state:
+        state.exports = [entry for entry in state.exports if (entry.host, entry.volume) != (host, volume)]
+        if not any(entry.host == host for entry in state.exports):
+            state.chap.pop(host, None)
+        _follow(lab, state)
+
+
+def find_export(entries: t.Iterable[Export], host: str, volume: str) -> Export | None:
+    return next((entry for entry in entries if (entry.host, entry.volume) == (host, volume)), None)
+
+
+def connection_infos(lab: Lab, host: str) -> dict[str, dict[str, t.Any]]:
+    """Volume name -> connection info of everything exported to the host."""
+    with changing(lab) as state:
+        return {entry.volume: _connection_info(lab, state, entry) for entry in state.exports if entry.host == host}
+
+
+def target_state(lab: Lab) -> list[dict[str, t.Any]]:
+    """The targets as tgtd itself lists them, not as they shall be."""
+    targets = _parse_targets(_tgtadm(lab, "--mode", "target", "--op", "show"))
+    for target in targets:
+        target["sessions"] = _sessions(lab, target["tid"])
+    return targets
+
+
+# --- what shall be ---------------------------------------------------------------------------------------
+
+
+def _directory(lab: Lab) -> Path:
+    return lab.state_dir / "storage"
+
+
+@contextlib.contextmanager
+def changing(lab: Lab) -> t.Iterator[State]:
+    """The state, for one process at a time; written back when the block ends well."""
+    directory = _directory(lab)
+    (directory / "volumes").mkdir(parents=True, exist_ok=True)
+    # Before it is opened for writing: CHAP passwords are in it.
+    path = directory / "state.json"
+    with (directory / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        before = path.read_text() if path.exists() else "{}"
+        state = _load(before)
+        yield state
+        after = json.dumps(
+            {
+                "volumes": [asdict(volume) for volume in state.volumes.values()],
+                "exports": [asdict(entry) for entry in state.exports],
+                "chap": state.chap,
+            },
+            indent=1,
+        )
+        if after != before:
+            fresh = path.with_suffix(".new")
+            fresh.touch(mode=0o600)
+            fresh.write_text(after)
+            fresh.replace(path)
+
+
+def _load(text: str) -> State:
+    raw = json.loads(text)
+    return State(
+        volumes={entry["name"]: Volume(**entry) for entry in raw.get("volumes", [])},
+        exports=[Export(**entry) for entry in raw.get("exports", [])],
+        chap={host: (user, password) for host, (user, password) in raw.get("chap", {}).items()},
+    )
+
+
+def _known(state: State, name: str) -> Volume:
+    if name not in state.volumes:
+        raise LabError(f"there is no volume {name}; there are: {', '.join(state.volumes) or 'none'}")
+    return state.volumes[name]
+
+
+def _serial_of(name: str) -> str:
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"lunshift-lab/volume/{name}"))
+
+
+def _create(
+    lab: Lab,
+    state: State,
+    name: str,
+    size_mib: int,
+    *,
+    serial: str | None = None,
+    scsi_sn: str | None = None,
+    default_ids: bool = False,
+) -> Volume:
+    if not _NAME.fullmatch(name) or size_mib < 1:
+        raise LabError(f"volume name {name!r} or size {size_mib} MiB cannot be used")
+    volume = Volume(
+        name=name,
+        size_mib=size_mib,
+        serial=serial or _serial_of(name),
+        # tgtd makes the NAA identifier from the hexadecimal digits of scsi_id, so it has no others.
+        scsi_id=None if default_ids else uuid.uuid5(uuid.NAMESPACE_URL, f"lunshift-lab/id/{name}").hex[:16],
+        scsi_sn=None if default_ids else scsi_sn or f"LSL{uuid.uuid5(uuid.NAMESPACE_URL, f'lunshift-lab/sn/{name}').hex[:12]}",
+    )
+    if len(volume.scsi_sn or "") > MAX_SCSI_SN:
+        raise LabError(f"unit serial {volume.scsi_sn!r} is longer than {MAX_SCSI_SN} characters")
+    if name in state.volumes:
+        if state.volumes[name] != volume:
+            raise LabError(f"volume {name} exists, and is another: {asdict(state.volumes[name])}")
+        return volume
+    with volume_path(lab, name).open("wb") as image:
+        image.truncate(size_mib << 20)
+    state.volumes[name] = volume
+    return volume
+
+
+def _connection_info(lab: Lab, state: State, entry: Export) -> dict[str, t.Any]:
+    data: dict[str, t.Any] = {
+        "target_discovered": False,
+        "target_portal": f"{lab.address_of(STORAGE)}:{PORT}",
+        "target_iqn": lab.iqn_of(entry.host),
+        "target_lun": entry.lun,
+        "volume_id": state.volumes[entry.volume].serial,
+        "access_mode": "rw",
+    }
+    reference = {"initiator_iqn": lab.initiator_of(entry.host)}
+    if entry.host in state.chap:
+        user, password = state.chap[entry.host]
+        data |= {"auth_method": "CHAP", "auth_username": user, "auth_password": password}
+        reference["secret_usage"] = secret_usage(user)
+    return {"driver_volume_type": "iscsi", "data": data, "libvirt": reference}
+
+
+def secret_usage(chap_user: str) -> str:
+    """The name under which a host's libvirt keeps a CHAP password."""
+    return f"lunshift-lab-{chap_user}"
+
+
+# --- tgtd ------------------------------------------------------------------------------------------------
+
+
+def _start(lab: Lab) -> None:
+    if is_up(lab):
+        return
+    directory = _directory(lab)
+    process.end(directory / "pid")
+    socket = directory / "tgtd.sock"
+    for leftover in directory.glob("tgtd.sock*"):
+        leftover.unlink()
+    # A socket of its own: tgtadm talks to whoever answers, also when this tgtd did not start.
+    # The address is bound at start, so the daemon waits until the network is there.
+    wait = 'read _ && exec tgtd -f --iscsi "$0"'
+    portals = ",".join(f"portal={address}:{PORT}" for address in (lab.address_of(STORAGE), f"[{lab.address6_of(STORAGE)}]"))
+    with (directory / "tgtd.log").open("w") as log:
+        shell = subprocess.Popen(
+            ["unshare", "--net", "--pid", "--fork", "--kill-child", "sh", "-c", wait, portals],
+            stdin=subprocess.PIPE,
+            stdout=log,
+            stderr=log,
+            env={**os.environ, "PATH": process.SYSTEM_PATH, "TGT_IPC_SOCKET": str(socket)},
+            start_new_session=True,
+        )
+    pid = first_child(shell, "tgtd")
+    process.record(directory / "pid", pid)
+    network.add_veth(lab, STORAGE, pid)
+    t.cast(t.IO[bytes], shell.stdin).write(b"\n")
+    t.cast(t.IO[bytes], shell.stdin).close()
+
+    def answers() -> bool:
+        if shell.poll() is not None:
+            raise LabError(f"tgtd did not start: {(directory / 'tgtd.log').read_text().strip()}")
+        return bool(list(directory.glob("tgtd.sock.[0-9]"))) and "State: ready" in _tgtadm(lab, "--mode", "sys", "--op", "show", check=False)
+
+    process.wait_until(answers, "tgtd to answer", timeout_s=10)
+
+
+def _tgtadm(lab: Lab, *arguments: str, check: bool = True) -> str:
+    return process.run(["tgtadm", "--lld", "iscsi", *arguments], check=check, env={"TGT_IPC_SOCKET": str(_directory(lab) / "tgtd.sock")})
+
+
+def _tid(host: str) -> str:
+    return str(HOSTS.index(host) + 1)
+
+
+def _follow(lab: Lab, state: State) -> None:
+    """Make tgtd's targets, LUNs and accounts what they shall be."""
+    if not is_up(lab):
+        return
+    present = {target["iqn"]: target for target in target_state(lab)}
+    for host in HOSTS:
+        tid = _tid(host)
+        target = present.get(lab.iqn_of(host))
+        if target is None:
+            _tgtadm(lab, "--mode", "target", "--op", "new", "--tid", tid, "--targetname", lab.iqn_of(host))
+            for address in (lab.address_of(host), lab.address6_of(host)):
+                _tgtadm(lab, "--mode", "target", "--op", "bind", "--tid", tid, "--initiator-address", address)
+            _tgtadm(lab, "--mode", "target", "--op", "bind", "--tid", tid, "--initiator-name", lab.initiator_of(host))
+            target = {"luns": [], "accounts": []}
+        _follow_luns(lab, state, host, target["luns"])
+        _follow_account(lab, state, host, target["accounts"])
+
+
+def _follow_luns(lab: Lab, state: State, host: str, luns: list[dict[str, t.Any]]) -> None:
+    tid = _tid(host)
+    wanted = {entry.target_lun: str(volume_path(lab, entry.volume)) for entry in state.exports if entry.host == host}
+    for lun in luns:
+        if wanted.get(lun["target_lun"]) == lun["backing_store"]:
+            del wanted[lun["target_lun"]]
+        else:
+            _tgtadm(lab, "--mode", "logicalunit", "--op", "delete", "--tid", tid, "--lun", str(lun["target_lun"]))
+    for number, path in wanted.items():
+        volume = state.volumes[Path(path).stem]
+        lun_arguments = ["--tid", tid, "--lun", str(number)]
+        _tgtadm(lab, "--mode", "logicalunit", "--op", "new", *lun_arguments, "--backing-store", path)
+        parameters = {"vendor_id": "LUNSHIFT", "product_id": "LAB VOLUME", "scsi_id": volume.scsi_id, "scsi_sn": volume.scsi_sn}
+        text = ",".join(f"{name}={value}" for name, value in parameters.items() if value)
+        _tgtadm(lab, "--mode", "logicalunit", "--op", "update", *lun_arguments, "--params", text)
+
+
+def _follow_account(lab: Lab, state: State, host: str, accounts: list[str]) -> None:
+    wanted = state.chap.get(host)
+    for user in accounts:
+        if wanted is None or user != wanted[0]:
+            _tgtadm(lab, "--mode", "account", "--op", "unbind", "--tid", _tid(host), "--user", user)
+            _tgtadm(lab, "--mode", "account", "--op", "delete", "--user", user)
+    if wanted is not None and wanted[0] not in accounts:
+        _tgtadm(lab, "--mode", "account", "--op", "new", "--user", wanted[0], "--password", wanted[1])
+        _tgtadm(lab, "--mode", "account", "--op", "bind", "--tid", _tid(host), "--user", wanted[0])
+
+
+def _parse_targets(text: str) -> list[dict[str, t.Any]]:
+    """tgtadm's listing of targets: sections by indentation, C(name: value) inside."""
+    targets: list[dict[str, t.Any]] = []
+    section = ""
+    for line in text.splitlines():
+        key, _colon, value = (part.strip() for part in line.strip().partition(":"))
+        if match := re.fullmatch(r"Target (\d+): (\S+)", line):
+            targets.append({"tid": int(match[1]), "iqn": match[2], "luns": [], "acl": [], "accounts": []})
+        elif re.fullmatch(r" {4}\S.*:", line):
+            section = key
+        elif section == "LUN information" and key == "LUN":
+            number = int(value)
+            targets[-1]["luns"].append({"target_lun": number, "lun": replace(_NO_EXPORT, target_lun=number).lun})
+        elif section == "LUN information" and targets[-1]["luns"]:
+            name = {"Type": "type", "SCSI ID": "scsi_id", "SCSI SN": "scsi_sn", "Backing store path": "backing_store", "Online": "online"}.get(key)
+            if name:
+                targets[-1]["luns"][-1][name] = value
+        elif section == "ACL information" and line.strip():
+            targets[-1]["acl"].append(line.strip())
+        elif section == "Account information" and line.strip():
+            targets[-1]["accounts"].append(line.strip())
+    for target in targets:
+        # LUN 0 is tgtd's controller, not a volume.
+        target["luns"] = [{**lun, "volume": Path(lun["backing_store"]).stem} for lun in target["luns"] if lun.get("type") == "disk"]
+    return targets
+
+
+_NO_EXPORT = Export(host="", volume="", target_lun=0)
+
+
+def _sessions(lab: Lab, tid: int) -> list[dict[str, t.Any]]:
+    sessions: list[dict[str, t.Any]] = []
+    for line in _tgtadm(lab, "--mode", "conn", "--op", "show", "--tid", str(tid)).splitlines():
+        key, _colon, value = (part.strip() for part in line.strip().partition(":"))
+        if key == "Session":
+            sessions.append({"sid": int(value), "initiator": "", "addresses": []})
+        elif key == "Initiator":
+            sessions[-1]["initiator"] = value.split()[0]
+        elif key == "IP Address":
+            sessions[-1]["addresses"].append(value)
+    return sessions
