@@ -1,0 +1,230 @@
+# Copyright (c) 2026, the lunshift.migration authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# This file is PRIVATE to the lunshift.migration collection: it may change in any release.
+
+"""A long job on a host, watched from a controller that may be lost.
+
+Each job has a directory, named after its operation id, for as long as it runs::
+
+    /run/lunshift-migration/jobs/<operation id>/lease          each poll of the controller touches it
+                                               /progress.json  what the job last said of itself
+                                               /notes.json     what a later run has to know, should the job be killed
+
+The directory itself is locked by the job. The controller's side is C(plugin_utils/_leased_job.py).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import platform
+import shutil
+import time
+import typing as t
+import urllib.parse
+from pathlib import Path
+
+from ansible_collections.lunshift.migration.plugins.module_utils._errors import MigrationError
+
+JOBS = Path("/run/lunshift-migration/jobs")
+# Who looks whether a job runs holds its lock for a moment too.
+LOCK_PATIENCE_S = 1.0
+Clock = t.Callable[[], float]
+
+
+def job_path(operation_id: str, root: Path | None = None) -> Path:
+    """The directory of one job. Operation ids may be domain names, which hold nearly any character."""
+    name = urllib.parse.quote(operation_id, safe=" +:@,=")
+    if not operation_id or len(name) > 200 or name.startswith("."):
+        raise MigrationError(f"operation_id {operation_id!r} cannot name a job: it is empty, too long or starts with a dot", error_id="invalid_input")
+    return (root or JOBS) / name
+
+
+class Lease:
+    """Time that the controller grants the job; over when nobody has touched its file for ``lease_s`` seconds.
+
+    What counts is that the file's time changes, seen by this process' own clock: a host whose wall clock is set
+    in the middle neither gains nor loses a lease.
+    """
+
+    def __init__(self, path: Path, lease_s: float, clock: Clock = time.monotonic) -> None:
+        self._path = path
+        self._lease_s = lease_s
+        self._clock = clock
+        self._touched_ns: int | None = None
+        self._renewed = clock()
+
+    def lapsed(self) -> bool:
+        """Whether the lease is over. A lease of 0 seconds never is."""
+        now = self._clock()
+        touched_ns = self._read()
+        if touched_ns != self._touched_ns:
+            self._touched_ns = touched_ns
+            self._renewed = now
+        return self._lease_s > 0 and now - self._renewed > self._lease_s
+
+    def _read(self) -> int | None:
+        try:
+            return self._path.stat().st_mtime_ns
+        except FileNotFoundError:
+            return None
+
+
+class JobDirectory:
+    """The running job's own view of its directory. Use as a context manager: leaving it removes the directory."""
+
+    def __init__(self, operation_id: str, root: Path | None = None) -> None:
+        self.operation_id = operation_id
+        self.path = job_path(operation_id, root)
+        self._descriptor: int | None = None
+
+    @property
+    def lease_path(self) -> Path:
+        return self.path / "lease"
+
+    def __enter__(self) -> JobDirectory:
+        try:
+            self._descriptor = self._lock()
+        except PermissionError as exc:
+            raise MigrationError(
+                f"{platform.node()}: this user may not write to {exc.filename}; run the task as root (become: true)", error_id="not_permitted"
+            ) from exc
+        self.lease_path.touch()
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        shutil.rmtree(self.path, ignore_errors=True)
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+
+    def _lock(self) -> int:
+        give_up = time.monotonic() + LOCK_PATIENCE_S
+        while True:
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.path.mkdir(mode=0o700, exist_ok=True)
+            try:
+                descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+            except FileNotFoundError:
+                continue  # The job before this one removed it in between.
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(descriptor)
+                if time.monotonic() < give_up:
+                    time.sleep(0.02)
+                    continue
+                raise MigrationError(
+                    f"{platform.node()}: a job for operation {self.operation_id} is running already; watch it with the module job_lease"
+                    " (renew: false), wait for its end, or abort it",
+                    error_id="job_running",
+                    operation_id=self.operation_id,
+                ) from None
+            if _is_same_directory(descriptor, self.path):
+                return descriptor
+            os.close(descriptor)
+
+    def write_progress(self, progress: t.Mapping[str, t.Any]) -> None:
+        _write_json(self.path / "progress.json", progress)
+
+    def write_notes(self, notes: t.Mapping[str, t.Any]) -> None:
+        _write_json(self.path / "notes.json", notes)
+
+    def read_notes(self) -> dict[str, t.Any]:
+        """What a job for the same operation left when it was killed; empty when there was none."""
+        return _read_json(self.path / "notes.json") or {}
+
+
+def _is_same_directory(descriptor: int, path: Path) -> bool:
+    """Whether the locked directory is still the one with that name."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _write_json(path: Path, content: t.Mapping[str, t.Any]) -> None:
+    """Whoever reads sees the old content or the new one, never a part."""
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(content))
+    temporary.replace(path)
+
+
+def _read_json(path: Path) -> dict[str, t.Any] | None:
+    try:
+        content = json.loads(path.read_text())
+    except (FileNotFoundError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def renew(operation_id: str, root: Path | None = None) -> bool:
+    """Touch the lease of a running job; false when there is none to touch."""
+    try:
+        os.utime(job_path(operation_id, root) / "lease")
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def is_running(operation_id: str, root: Path | None = None) -> bool:
+    """Whether a process holds the job's directory."""
+    try:
+        descriptor = os.open(job_path(operation_id, root), os.O_RDONLY | os.O_DIRECTORY)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def read_progress(operation_id: str, root: Path | None = None) -> dict[str, t.Any] | None:
+    return _read_json(job_path(operation_id, root) / "progress.json")
+
+
+def take_result(results_file: Path) -> dict[str, t.Any] | None:
+    """The result that core's async wrapper wrote, once there is one; the file is removed with it."""
+    result = _read_json(results_file)
+    # While the module runs the wrapper's own note stands there.
+    if result is None or ("finished" in result and not result["finished"]):
+        return None
+    results_file.unlink()
+    return result
+
+
+def watch(
+    operation_id: str,
+    results_file: Path | None,
+    *,
+    renew_lease: bool,
+    wait_s: float,
+    root: Path | None = None,
+    clock: Clock = time.monotonic,
+    sleep: t.Callable[[float], None] = time.sleep,
+) -> dict[str, t.Any]:
+    """One look at a job, as job_lease returns it. Comes back early when the job ends within ``wait_s``."""
+    if renew_lease:
+        renew(operation_id, root)
+    until = clock() + wait_s
+    while True:
+        running = is_running(operation_id, root)
+        result = take_result(results_file) if results_file else None
+        over = result is not None if results_file else not running
+        if over or clock() >= until:
+            break
+        sleep(0.1)
+    return {
+        "running": running,
+        "finished": result is not None,
+        "progress": read_progress(operation_id, root) or {},
+        "result": result or {},
+    }
+
+
+__all__ = ("JOBS", "JobDirectory", "Lease", "is_running", "job_path", "read_progress", "renew", "take_result", "watch")

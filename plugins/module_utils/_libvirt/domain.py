@@ -1,0 +1,198 @@
+# Copyright (c) 2026, the lunshift.migration authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# This file is PRIVATE to the lunshift.migration collection: it may change in any release.
+
+"""Read one domain, and the host that it is on. Nothing here changes anything."""
+
+from __future__ import annotations
+
+import typing as t
+import xml.etree.ElementTree as ET
+from dataclasses import dataclass
+
+from ansible_collections.lunshift.migration.plugins.module_utils import _domain_xml
+from ansible_collections.lunshift.migration.plugins.module_utils._libvirt import blockers as _blockers
+from ansible_collections.lunshift.migration.plugins.module_utils._libvirt.connection import Connection, LibvirtError
+from ansible_collections.lunshift.migration.plugins.module_utils._libvirt.names import (
+    DomainState,
+    domain_state,
+    job_operation,
+    job_type,
+    version,
+)
+
+LISTENING_GRAPHICS = ("vnc", "spice")
+
+
+@dataclass(frozen=True)
+class Domain:
+    """What libvirt says of one domain. The XML still holds secrets, so it never leaves the host like this."""
+
+    handle: t.Any
+    name: str
+    uuid: str
+    state: DomainState
+    persistent: bool
+    autostart: bool
+    xml: str
+    inactive_xml: str | None
+    job: dict[str, t.Any]
+    facts: _blockers.DomainFacts
+
+    @property
+    def nova_managed(self) -> bool:
+        return _blockers.is_nova_managed(ET.fromstring(self.xml))
+
+    def blockers(self) -> list[dict[str, str]]:
+        """All that stands against a migration, including LUN users that nobody would rewrite."""
+        return [*_blockers.blockers(self.facts, self.xml), *_domain_xml.unmapped_lun_users(self.xml)]
+
+    def cautions(self) -> list[dict[str, str]]:
+        return _blockers.cautions(self.facts, self.xml)
+
+
+def find_domain(connection: Connection, name: str | None, uuid: str | None) -> Domain | None:
+    """The domain, or None when it is not there, or goes away while it is read."""
+    handle = connection.find(name, uuid)
+    if handle is None:
+        return None
+    try:
+        return read_domain(connection, handle)
+    except LibvirtError as exc:
+        if exc.code == connection.api.VIR_ERR_NO_DOMAIN:
+            return None
+        raise
+
+
+def read_state(connection: Connection, handle: t.Any) -> DomainState:
+    code, reason_code = connection.translate(handle.state)
+    return domain_state(code, reason_code)
+
+
+def read_domain(connection: Connection, handle: t.Any) -> Domain:
+    """Everything about one domain. Runs many calls: the caller bounds them as a whole."""
+    api, call = connection.api, connection.translate
+    state = read_state(connection, handle)
+    name = str(call(handle.name))
+    persistent = bool(call(handle.isPersistent))
+    migratable = api.VIR_DOMAIN_XML_MIGRATABLE | api.VIR_DOMAIN_XML_SECURE
+    xml = str(call(handle.XMLDesc, migratable))
+    job = read_job(connection, handle) if state.active else _no_job()
+    facts = _blockers.DomainFacts(
+        name=name,
+        state=state,
+        libvirt_version=int(call(connection.handle.getLibVersion)),
+        job_operation=str(job["operation"]) if job["active"] else None,
+        snapshots=int(call(handle.snapshotNum)),
+        checkpoints=len(_or_default(connection, handle.listAllCheckpoints, [])),
+        managed_save=bool(_or_default(connection, handle.hasManagedSaveImage, False)),
+        block_jobs=tuple(_block_jobs(connection, handle, xml)) if state.active else (),
+    )
+    return Domain(
+        handle=handle,
+        name=name,
+        uuid=str(call(handle.UUIDString)),
+        state=state,
+        persistent=persistent,
+        autostart=bool(call(handle.autostart)) if persistent else False,
+        xml=xml,
+        inactive_xml=str(call(handle.XMLDesc, migratable | api.VIR_DOMAIN_XML_INACTIVE)) if persistent else None,
+        job=job,
+        facts=facts,
+    )
+
+
+def _or_default(connection: Connection, function: t.Callable[..., t.Any], default: t.Any) -> t.Any:
+    """Some drivers, and old daemons, lack a call; then there is nothing to be found by it either."""
+    try:
+        return connection.translate(function)
+    except LibvirtError as exc:
+        if exc.code == connection.api.VIR_ERR_NO_SUPPORT:
+            return default
+        raise
+
+
+def read_job(connection: Connection, handle: t.Any) -> dict[str, t.Any]:
+    """The running job in plain types; also while a job is just beginning or ending."""
+    try:
+        stats = connection.translate(handle.jobStats)
+    except LibvirtError:
+        return _no_job()  # The domain has just gone, or the driver has no jobs.
+    if not stats.get("type"):
+        return _no_job()
+    return {
+        "active": True,
+        "type": job_type(int(stats["type"])),
+        "operation": job_operation(int(stats.get("operation", 0))),
+        "elapsed_ms": int(stats.get("time_elapsed", 0)),
+        "total_bytes": int(stats.get("data_total", 0)),
+        "remaining_bytes": int(stats.get("data_remaining", 0)),
+    }
+
+
+def _no_job() -> dict[str, t.Any]:
+    return {"active": False, "type": "none", "operation": None, "elapsed_ms": 0, "total_bytes": 0, "remaining_bytes": 0}
+
+
+def _block_jobs(connection: Connection, handle: t.Any, xml: str) -> t.Iterator[str]:
+    """Targets with an active block job. The XML shows only some kinds, so every disk is asked about."""
+    for target in ET.fromstring(xml).iterfind("./devices/disk/target"):
+        dev = str(target.get("dev"))
+        try:
+            if connection.translate(handle.blockJobInfo, dev, 0):
+                yield dev
+        except LibvirtError:
+            continue  # An empty CD-ROM has no block device to ask.
+
+
+def graphics_listen_addresses(xml: str) -> dict[str, str | None]:
+    """By type: the address that graphics listen on now; None when it is no address (a socket, for one)."""
+    addresses: dict[str, str | None] = {}
+    for graphics in ET.fromstring(xml).iterfind("./devices/graphics"):
+        kind = str(graphics.get("type"))
+        if kind in LISTENING_GRAPHICS:
+            listen = graphics.find("listen[@type='address']")
+            addresses[kind] = graphics.get("listen") or (listen.get("address") if listen is not None else None)
+    return addresses
+
+
+def read_host(connection: Connection) -> dict[str, t.Any]:
+    """The host as libvirt sees it. ``uuid`` is what libvirt tells two hosts apart by."""
+    handle, call = connection.handle, connection.translate
+    capabilities = ET.fromstring(call(handle.getCapabilities))
+    return {
+        "hostname": str(call(handle.getHostname)),
+        "uuid": capabilities.findtext("./host/uuid"),
+        "libvirt_version": version(int(call(handle.getLibVersion))),
+        "hypervisor_version": version(int(call(handle.getVersion))),
+    }
+
+
+def describe(connection: Connection, name: str | None, uuid: str | None) -> dict[str, t.Any]:
+    """What domain_info returns: plain types without secrets."""
+    host = read_host(connection)
+    domain = find_domain(connection, name, uuid)
+    if domain is None:
+        return {"exists": False, "name": name, "uuid": uuid, "state": None, "host": host}
+    return {
+        "exists": True,
+        "name": domain.name,
+        "uuid": domain.uuid,
+        "state": domain.state.to_dict(),
+        "job": domain.job,
+        "persistent": domain.persistent,
+        "autostart": domain.autostart,
+        "disks": _domain_xml.disks(domain.xml),
+        "xml": _domain_xml.redact_xml(domain.xml),
+        "inactive_xml": _domain_xml.redact_xml(domain.inactive_xml) if domain.inactive_xml else None,
+        "blockers": domain.blockers(),
+        "cautions": domain.cautions(),
+        "nova_managed": domain.nova_managed,
+        "graphics_listen_addrs": graphics_listen_addresses(domain.xml),
+        "host": host,
+    }
+
+
+__all__ = ("Domain", "describe", "find_domain", "graphics_listen_addresses", "read_domain", "read_host", "read_job", "read_state")

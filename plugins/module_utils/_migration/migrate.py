@@ -1,0 +1,252 @@
+# Copyright (c) 2026, the lunshift.migration authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# This file is PRIVATE to the lunshift.migration collection: it may change in any release.
+
+"""The work of domain_migrate: move one domain, or end its move, and say what both hosts look like then."""
+
+from __future__ import annotations
+
+import platform
+import shlex
+import time
+import typing as t
+from dataclasses import dataclass
+
+from ansible_collections.lunshift.migration.plugins.module_utils._errors import MigrationError
+from ansible_collections.lunshift.migration.plugins.module_utils._leased_job import Clock, JobDirectory, Lease
+from ansible_collections.lunshift.migration.plugins.module_utils._libvirt.connection import Connection, LibvirtError, open_connection
+from ansible_collections.lunshift.migration.plugins.module_utils._libvirt.domain import Domain, find_domain, read_job
+from ansible_collections.lunshift.migration.plugins.module_utils._migration import peers
+from ansible_collections.lunshift.migration.plugins.module_utils._migration.failures import sentence
+from ansible_collections.lunshift.migration.plugins.module_utils._migration.job import JobEnd, Limits, MigrationJob
+from ansible_collections.lunshift.migration.plugins.module_utils._migration.outcome import outcome
+from ansible_collections.lunshift.migration.plugins.module_utils._migration.prepare import Prepared, Request, prepare, refuse, scrub
+from ansible_collections.lunshift.migration.plugins.module_utils._migration.statistics import completed
+
+CONNECT_TIMEOUT_S = 20.0
+ABORT_WAIT_S = 30.0
+# Somebody ended the job: an operator, or another program.
+VIR_ERR_OPERATION_ABORTED = 78
+Opener = t.Callable[..., Connection]
+Result = t.Dict[str, t.Any]
+
+
+@dataclass
+class Migration:
+    """One run of domain_migrate. ``warn`` tells the operator what the result alone would not."""
+
+    request: Request
+    warn: t.Callable[[str], None]
+    opener: Opener = open_connection
+    clock: Clock = time.monotonic
+    sleep: t.Callable[[float], None] = time.sleep
+
+    def abort(self, check_mode: bool) -> Result:
+        """End a running outgoing migration; the domain then stays here."""
+        connection = self.opener(self.request.uri, CONNECT_TIMEOUT_S)
+        handle = connection.call(lambda: connection.find(self.request.name, self.request.uuid))
+        if handle is None or not self._is_moving(connection, handle):
+            return {"changed": False, "source": peers.view(connection, self.request.name, self.request.uuid).to_dict(), "actions": []}
+        if not check_mode:
+            connection.call(handle.abortJob)
+            until = self.clock() + ABORT_WAIT_S
+            while self._is_moving(connection, handle):
+                if self.clock() > until:
+                    raise MigrationError(
+                        f"{platform.node()}: libvirt was told to abort the migration of {self.request.label}, and has not ended it after"
+                        f" {ABORT_WAIT_S:g} s; the domain may still move. Read both hosts",
+                        error_id="abort_failed",
+                    )
+                self.sleep(0.1)
+        source = peers.view(connection, self.request.name, self.request.uuid)
+        return {
+            "changed": True,
+            "source": source.to_dict(),
+            "actions": [f"aborted the migration of domain {self.request.label} on {platform.node()}"],
+        }
+
+    def _is_moving(self, connection: Connection, handle: t.Any) -> bool:
+        job = connection.call(read_job, connection, handle)
+        return bool(job["active"]) and job["operation"] == "migration_out"
+
+    def migrate(self, check_mode: bool) -> Result:
+        if check_mode:
+            return self._migrate(None)
+        with JobDirectory(self.request.operation_id) as directory:
+            return self._migrate(directory)
+
+    def _migrate(self, directory: JobDirectory | None) -> Result:
+        request = self.request
+        lease = Lease(directory.lease_path, request.lease_s, self.clock) if directory else None
+        connection = self.opener(request.uri, CONNECT_TIMEOUT_S, watch=True)
+        domain = connection.call(find_domain, connection, request.name, request.uuid)
+        known = (domain.name, domain.uuid) if domain else (request.name, request.uuid)
+        destination = peers.look(request.destination_uri, *known, self.opener)
+        if domain is None or not domain.state.active:
+            return self._settle(domain, destination, directory)
+        refuse(request, domain, destination)
+        if destination.exists is None:
+            self.warn(
+                f"{destination.problem}. libvirt's daemon may still reach it, but what has to be done there after the move cannot be done"
+                " from this host"
+            )
+        prepared = prepare(connection, request, domain)
+        if directory is None or lease is None:
+            return {
+                **self._identity(domain),
+                "changed": True,
+                "source": _as_view(domain).to_dict(),
+                "destination": destination.to_dict(),
+                "actions": [f"would migrate domain {domain.name} from {platform.node()} to {request.destination_uri}"],
+                "diff": {"prepared": prepared.difference},
+            }
+        directory.write_notes({"autostart": domain.autostart})
+        return self._run(connection, prepared, directory, lease)
+
+    def _identity(self, domain: Domain) -> Result:
+        return {"name": domain.name, "uuid": domain.uuid}
+
+    # -- nothing to migrate ------------------------------------------------------------------------------------------
+
+    def _settle(self, domain: Domain | None, destination: peers.View, directory: JobDirectory | None) -> Result:
+        """The domain does not run here. Fine when it runs there: then a former run has moved it."""
+        request = self.request
+        source = _as_view(domain) if domain else peers.View(exists=False, name=request.name, uuid=request.uuid)
+        if not destination.active:
+            raise MigrationError(
+                f"domain {request.label} cannot be migrated. {platform.node()}: {source}; {request.destination_uri}: {destination}",
+                error_id="not_running" if domain else "domain_not_found",
+                source=source.to_dict(),
+                destination=destination.to_dict(),
+                outcome=outcome(source.to_dict(), destination.to_dict()),
+            )
+        if domain:
+            self.warn(
+                f"{platform.node()}: a shut-off definition of {domain.name} is still here, while the domain runs at {request.destination_uri};"
+                f" starting it would open its volumes twice. Remove it with 'virsh undefine {shlex.quote(domain.name)}'"
+            )
+        # A run that was killed has not carried autostart over.
+        autostart = (directory.read_notes() if directory else {}).get("autostart")
+        actions = [] if autostart is None else self._carry_autostart(bool(autostart), destination)
+        return {
+            "changed": bool(actions),
+            "name": destination.name,
+            "uuid": destination.uuid,
+            "source": source.to_dict(),
+            "destination": destination.to_dict(),
+            "outcome": outcome(source.to_dict(), destination.to_dict()),
+            "actions": actions,
+            "diff": {"prepared": ""},
+        }
+
+    # -- the migration -----------------------------------------------------------------------------------------------
+
+    def _run(self, connection: Connection, prepared: Prepared, directory: JobDirectory, lease: Lease) -> Result:
+        request, domain = self.request, prepared.domain
+        limits = Limits(request.timeout_s, request.downtime_ms, request.abort_without_controller)
+
+        def start() -> None:
+            connection.translate(domain.handle.migrateToURI3, request.destination_uri, prepared.parameters, prepared.flags)
+
+        job = MigrationJob(connection, domain.handle, start, directory, lease, limits, clock=self.clock)
+        try:
+            end = job.run()
+        except MigrationError as exc:
+            raise self._failure(exc, prepared, job.last_progress.to_dict(), *self._both(domain)) from exc
+        directory.write_progress({**job.last_progress.to_dict(), "phase": "finishing"})
+        source, destination = self._both(domain)
+        if end.error is not None:
+            if source.exists is not False or not destination.active:
+                raise self._failure(end.error, prepared, job.last_progress.to_dict(), source, destination) from end.error
+            # libvirt may report an error after the domain has arrived.
+            self.warn(f"the domain has moved, although libvirt said: {scrub(str(end.error), prepared.secrets)}")
+        return self._success(prepared, end, source, destination)
+
+    def _both(self, domain: Domain) -> tuple[peers.View, peers.View]:
+        return peers.look_at_both(self.request.uri, self.request.destination_uri, domain.name, domain.uuid, self.opener)
+
+    def _failure(
+        self, error: MigrationError, prepared: Prepared, progress: Result, source: peers.View, destination: peers.View
+    ) -> MigrationError:
+        """The error with what both hosts look like now. What this host sees never permits to undo anything."""
+        said = sentence(error.said) if isinstance(error, LibvirtError) else str(error)
+        message = (
+            f"{platform.node()}: migration of domain {prepared.domain.name} to {self.request.destination_uri} failed: {said.rstrip('.')}."
+            f" Seen from the source now: source {source}; destination {destination}"
+        )
+        details = {
+            **self._identity(prepared.domain),
+            "source": source.to_dict(),
+            "destination": destination.to_dict(),
+            "outcome": outcome(source.to_dict(), destination.to_dict()),
+            "progress": progress,
+        }
+        if isinstance(error, LibvirtError):
+            said_by_libvirt = error.details["libvirt"]
+            details["libvirt"] = {**said_by_libvirt, "message": scrub(said_by_libvirt["message"], prepared.secrets)}
+        return MigrationError(scrub(message, prepared.secrets), error_id=_error_id(error), **details)
+
+    def _success(self, prepared: Prepared, end: JobEnd, source: peers.View, destination: peers.View) -> Result:
+        request, domain = self.request, prepared.domain
+        actions = [f"migrated domain {domain.name} from {platform.node()} to {request.destination_uri}"]
+        if source.exists:
+            self.warn(f"{platform.node()}: the domain has moved, but it is still known here ({source}); look at it with 'virsh dominfo {domain.name}'")
+        if domain.persistent:
+            actions += self._carry_autostart(domain.autostart, destination)
+        if end.lease_lapsed:
+            self.warn("the controller was lost in the middle; the migration went on, as on_controller_loss says")
+        return {
+            **self._identity(domain),
+            "changed": True,
+            "source": source.to_dict(),
+            "destination": destination.to_dict(),
+            "outcome": outcome(source.to_dict(), destination.to_dict()),
+            "statistics": end.statistics or self._statistics_of_destination(destination),
+            "seconds": end.seconds,
+            "autostart": domain.autostart,
+            "actions": actions,
+            "diff": {"prepared": prepared.difference},
+        }
+
+    def _carry_autostart(self, wanted: bool, destination: peers.View) -> list[str]:
+        """libvirt does not carry it over. What was done, in words."""
+        uri = self.request.destination_uri
+        try:
+            connection = self.opener(uri, CONNECT_TIMEOUT_S)
+            handle = connection.call(lambda: connection.find(destination.name, destination.uuid))
+            if bool(connection.call(handle.autostart)) == wanted:
+                return []
+            connection.call(handle.setAutostart, int(wanted))
+        except MigrationError as exc:
+            option = "" if wanted else " --disable"
+            self.warn(
+                f"{exc}. So autostart could not be carried over; run 'virsh autostart{option} {shlex.quote(str(destination.name))}' on the destination"
+            )
+            return []
+        return [f"{'enabled' if wanted else 'disabled'} autostart of domain {destination.name} at {uri}"]
+
+    def _statistics_of_destination(self, destination: peers.View) -> dict[str, int | None] | None:
+        """The destination keeps the numbers as well, for whoever asks first and leaves them there."""
+        try:
+            connection = self.opener(self.request.destination_uri, CONNECT_TIMEOUT_S)
+            handle = connection.call(lambda: connection.find(destination.name, destination.uuid))
+            api = connection.api
+            return completed(
+                connection.call(handle.jobStats, api.VIR_DOMAIN_JOB_STATS_COMPLETED | api.VIR_DOMAIN_JOB_STATS_KEEP_COMPLETED)
+            )
+        except MigrationError:
+            return None
+
+
+def _error_id(error: MigrationError) -> str:
+    aborted = isinstance(error, LibvirtError) and error.code == VIR_ERR_OPERATION_ABORTED
+    return "aborted" if aborted else error.error_id
+
+
+def _as_view(domain: Domain) -> peers.View:
+    return peers.View(exists=True, name=domain.name, uuid=domain.uuid, state=domain.state, persistent=domain.persistent)
+
+
+__all__ = ("Migration",)

@@ -1,0 +1,187 @@
+# Copyright (c) 2026, the lunshift.migration authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# This file is PRIVATE to the lunshift.migration collection: it may change in any release.
+
+"""The controller's side of a long job: start it in the background of its host, renew its lease, show its progress.
+
+Ansible kills its workers without ceremony, so nothing here can clean up. It need not: a job whose lease nobody
+renews ends as the operator chose. The host's side is C(module_utils/_leased_job.py).
+"""
+
+from __future__ import annotations
+
+import time
+import typing as t
+
+from ansible.errors import AnsibleConnectionFailure
+from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
+
+POLL = "lunshift.migration.job_lease"
+# The poll waits on the host, where it sees the end at once; so most of the time no module has to be started.
+# The first are short, for an idle guest moves in about a second.
+POLL_WAITS_S = (1.0, 2.0)
+RETRY_S = 2.0
+# How long a module may take to say for the first time that it runs, and how long the connection may be away when
+# the job has no lease.
+PATIENCE_S = 60.0
+# core's wrapper kills the module after this, which would leave the job alone; the job has limits of its own.
+UNLIMITED_S = 10 * 365 * 24 * 3600
+# A new line after so many seconds, or at once when so much was done since.
+SHOW_EVERY_S = 5.0
+SHOW_PERCENT = 10
+
+_OF_THE_WRAPPER = ("ansible_job_id", "results_file", "started", "finished", "_ansible_suppress_tmpdir_delete")
+
+Format = t.Callable[[t.Mapping[str, t.Any]], str]
+
+
+class ProgressLines:
+    """Shows a line only when there is something new to say."""
+
+    def __init__(self, prefix: str, format_line: Format, show: t.Callable[[str], None], clock: t.Callable[[], float] = time.monotonic) -> None:
+        self._prefix = prefix
+        self._format = format_line
+        self._show = show
+        self._clock = clock
+        self._shown_at: float | None = None
+        self._percent = 0
+        self._phase = ""
+        self._line = ""
+
+    def update(self, progress: t.Mapping[str, t.Any]) -> None:
+        if not progress:
+            return
+        # Two looks may overtake each other; a percentage never goes back.
+        percent = max(int(progress.get("percent", 0)), self._percent)
+        line = self._format({**progress, "percent": percent})
+        phase = str(progress.get("phase", ""))
+        now = self._clock()
+        is_due = (
+            self._shown_at is None
+            or phase != self._phase
+            or percent >= self._percent + SHOW_PERCENT
+            or now >= self._shown_at + SHOW_EVERY_S
+        )
+        if is_due and line != self._line:
+            self.say(line)
+            self._shown_at, self._percent, self._phase, self._line = now, percent, phase, line
+
+    def say(self, text: str) -> None:
+        self._show(f"[{self._prefix}] {text}")
+
+
+class LeasedJob:
+    """One job, run through the action plugin of its module."""
+
+    def __init__(
+        self,
+        action: ActionBase,
+        task_vars: dict[str, t.Any],
+        operation_id: str,
+        lease_s: float,
+        lines: ProgressLines,
+        *,
+        clock: t.Callable[[], float] = time.monotonic,
+        sleep: t.Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._action = action
+        self._task_vars = task_vars
+        self._operation_id = operation_id
+        self._lease_s = lease_s
+        self._lines = lines
+        self._clock = clock
+        self._sleep = sleep
+
+    def run(self, module_args: dict[str, t.Any]) -> dict[str, t.Any]:
+        """The module's result, as if it had been run in the foreground."""
+        started = self._start(module_args)
+        if started.get("failed") or "results_file" not in started:
+            return started
+        return self._follow(str(started["results_file"]))
+
+    def _start(self, module_args: dict[str, t.Any]) -> dict[str, t.Any]:
+        task = self._action._task
+        task.async_val = UNLIMITED_S
+        try:
+            return self._execute(None, module_args, wrap_async=True)
+        finally:
+            task.async_val = 0
+
+    def _execute(self, module_name: str | None, module_args: dict[str, t.Any], **options: t.Any) -> dict[str, t.Any]:
+        return t.cast(
+            "dict[str, t.Any]",
+            self._action._execute_module(module_name=module_name, module_args=module_args, task_vars=self._task_vars, **options),
+        )
+
+    def _follow(self, results_file: str) -> dict[str, t.Any]:
+        heard_of = seen_running = self._clock()
+        problem = ""
+        polls = 0
+        while True:
+            wait_s = POLL_WAITS_S[min(polls, len(POLL_WAITS_S) - 1)]
+            polls += 1
+            try:
+                answer = self._poll(results_file, wait_s)
+            except AnsibleConnectionFailure as exc:
+                answer, problem = None, str(exc)
+            now = self._clock()
+            if answer is None or answer.get("failed"):
+                problem = str(answer["msg"]) if answer else problem
+                if now - heard_of > (self._lease_s or PATIENCE_S):
+                    return self._lost_host(problem)
+                self._sleep(RETRY_S)
+                continue
+            heard_of = now
+            if answer["finished"]:
+                return _without_wrapper(answer["result"])
+            self._lines.update(answer["progress"])
+            if answer["running"]:
+                seen_running = now
+            elif now - seen_running > PATIENCE_S:
+                return self._lost_job()
+
+    def _poll(self, results_file: str, wait_s: float) -> dict[str, t.Any]:
+        return self._execute(POLL, {"operation_id": self._operation_id, "results_file": results_file, "wait_s": wait_s})
+
+    def _lost_host(self, problem: str) -> dict[str, t.Any]:
+        return {
+            "failed": True,
+            "error_id": "controller_lost_host",
+            "operation_id": self._operation_id,
+            "msg": (
+                f"The host could not be reached for {self._lease_s or PATIENCE_S:g} s while job {self._operation_id} ran on it ({problem})."
+                + (" Its lease has lapsed by now, so it does what on_controller_loss says." if self._lease_s else " It goes on.")
+                + " When the host is back, look at the job with the module job_lease (renew: false), read both hosts, and run the same task again"
+            ),
+        }
+
+    def _lost_job(self) -> dict[str, t.Any]:
+        return {
+            "failed": True,
+            "error_id": "job_lost",
+            "operation_id": self._operation_id,
+            "msg": (
+                f"Job {self._operation_id} does not run on the host any more, and has left no result: its process was killed, or the host was"
+                " started again. What it had asked for may still go on. Read both hosts, and run the same task again"
+            ),
+        }
+
+
+def _without_wrapper(result: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+    return {key: value for key, value in result.items() if key not in _OF_THE_WRAPPER}
+
+
+def prefix_of(action: ActionBase, task_vars: t.Mapping[str, t.Any]) -> str:
+    """The host that the job runs on, as people know it."""
+    return str(action._task.delegate_to or task_vars.get("inventory_hostname", ""))
+
+
+def show(text: str) -> None:
+    """From a worker this reaches the controller's output at once, and becomes an event of ansible-runner."""
+    Display().display(text)
+
+
+__all__ = ("LeasedJob", "ProgressLines", "prefix_of", "show")
