@@ -77,6 +77,13 @@ class Lab:
         """The bridge port of a host, in the machine's own network namespace."""
         return f"ls{self.lab_id}{host}"
 
+    def storage_interface_of(self, host: str) -> str:
+        """The bridge port of the target that is this host's own."""
+        return f"ls{self.lab_id}s-{host}"
+
+    def storage_mac_of(self, host: str) -> str:
+        return f"52:54:00:79:{self.lab_id:02x}:{_LAST_OCTET[host]:02x}"
+
     def iqn_of(self, host: str) -> str:
         """The target that is this host's own."""
         return f"iqn.2026-11.lab.lunshift:{host}"

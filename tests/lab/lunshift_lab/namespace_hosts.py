@@ -81,7 +81,7 @@ def _spawn(lab: Lab, host: str) -> None:
         )
     pid = first_child(shell, f"{host}'s first process")
     process.record(lab.host_dir(host) / "pid", pid)
-    network.add_veth(lab, host, pid)
+    network.add_veth(lab, lab.interface_of(host), pid, mac=lab.mac_of(host), address_name=host)
     stdout = t.cast(t.IO[bytes], shell.stdout)
     if stdout.readline() != b"ready\n":
         raise LabError(f"{host} did not come up: {log.read_text().strip()}")

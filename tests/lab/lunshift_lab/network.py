@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .context import Lab
+from .context import HOSTS, Lab
 from .process import run
 
 
@@ -35,24 +35,47 @@ def add_tap(lab: Lab, host: str) -> str:
     return name
 
 
-def add_veth(lab: Lab, host: str, pid: int) -> None:
+def add_veth(lab: Lab, interface: str, pid: int, *, mac: str, address_name: str) -> None:
     """A pair of interfaces between the bridge and the network namespace of a process, where it is eth0."""
-    name = lab.interface_of(host)
-    remove_interface(lab, host)
-    run(["ip", "link", "add", name, "type", "veth", "peer", "name", "eth0", "address", lab.mac_of(host), "netns", str(pid)])
-    run(["ip", "link", "set", name, "master", lab.bridge, "up"])
+    _remove(interface)
+    run(["ip", "link", "add", interface, "type", "veth", "peer", "name", "eth0", "address", mac, "netns", str(pid)])
+    run(["ip", "link", "set", interface, "master", lab.bridge, "up"])
     inside = ["nsenter", "-t", str(pid), "-n", "ip"]
     run([*inside, "link", "set", "lo", "up"])
-    run([*inside, "addr", "add", f"{lab.address_of(host)}/{lab.prefix_length}", "dev", "eth0"])
-    run([*inside, "-6", "addr", "add", f"{lab.address6_of(host)}/64", "dev", "eth0", "nodad"])
+    run([*inside, "addr", "add", f"{lab.address_of(address_name)}/{lab.prefix_length}", "dev", "eth0"])
+    run([*inside, "-6", "addr", "add", f"{lab.address6_of(address_name)}/64", "dev", "eth0", "nodad"])
     run([*inside, "link", "set", "eth0", "up"])
 
 
+def bind_hosts_to_their_targets(lab: Lab) -> None:
+    """Let each host reach its own target's port of the bridge, and no other's.
+
+    Every target has the same address, as one array has; which of them answers depends on who asks.
+    """
+    rules = []
+    for host in HOSTS:
+        ours, target = lab.interface_of(host), lab.storage_interface_of(host)
+        rules += [f'iifname "{ours}" oifname "{target}" accept', f'iifname "{target}" oifname "{ours}" accept']
+    others = f"ls{lab.lab_id}s-*"
+    rules += [f'iifname "{others}" drop', f'oifname "{others}" drop']
+    chain = "\n".join(["type filter hook forward priority filter; policy accept;", *rules])
+    run(["nft", "-f", "-"], stdin=f"table bridge {lab.bridge}\ndelete table bridge {lab.bridge}\ntable bridge {lab.bridge} {{\nchain forward {{\n{chain}\n}}\n}}\n")
+
+
 def remove_interface(lab: Lab, host: str) -> None:
-    if _exists(lab.interface_of(host)):
-        run(["ip", "link", "del", lab.interface_of(host)])
+    """Take the host off the bridge; its target's port goes with the target."""
+    _remove(lab.interface_of(host))
+
+
+def remove_storage_interface(lab: Lab, host: str) -> None:
+    _remove(lab.storage_interface_of(host))
 
 
 def remove_bridge(lab: Lab) -> None:
-    if _exists(lab.bridge):
-        run(["ip", "link", "del", lab.bridge])
+    run(["nft", "-f", "-"], stdin=f"table bridge {lab.bridge}\ndelete table bridge {lab.bridge}\n")
+    _remove(lab.bridge)
+
+
+def _remove(interface: str) -> None:
+    if _exists(interface):
+        run(["ip", "link", "del", interface])

@@ -2,10 +2,14 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The lab's array: one tgtd, one target per host, volumes exported to a host only while asked for.
+"""The lab's array: one target per host, volumes exported to a host only while asked for.
 
-What shall be is kept in one file (volumes, exports, CHAP accounts); tgtd is made to
+What shall be is kept in one file (volumes, exports, CHAP accounts); the targets are made to
 follow it, so that a daemon that was killed comes back as it was.
+
+Each target is a tgtd of its own. In one tgtd, Debian's 1.0.85 lets an initiator in when its
+address OR its name is on a target's list, so that a host with a stolen name could log in to
+another host's target. Here the bridge decides by who asks, and tgtd by the name.
 """
 
 from __future__ import annotations
@@ -76,7 +80,10 @@ class State:
 
 def up(lab: Lab) -> None:
     with changing(lab) as state:
-        _start(lab)
+        process.end(_directory(lab) / "pid")
+        network.bind_hosts_to_their_targets(lab)
+        for host in HOSTS:
+            _start(lab, host)
         _follow(lab, state)
         for number, name in enumerate(DEFAULT_VOLUMES, start=1):
             if name not in state.volumes:
@@ -88,11 +95,14 @@ def up(lab: Lab) -> None:
 
 def down(lab: Lab) -> None:
     process.end(_directory(lab) / "pid")
-    network.remove_interface(lab, STORAGE)
+    for host in HOSTS:
+        process.end(_target_directory(lab, host) / "pid")
+        network.remove_storage_interface(lab, host)
 
 
 def is_up(lab: Lab) -> bool:
-    return process.recorded(_directory(lab) / "pid") is not None
+    """Whether every host's target is there."""
+    return all(process.recorded(_target_directory(lab, host) / "pid") is not None for host in HOSTS)
 
 
 def volumes(lab: Lab) -> dict[str, Volume]:
@@ -167,10 +177,12 @@ def connection_infos(lab: Lab, host: str) -> dict[str, dict[str, t.Any]]:
 
 def target_state(lab: Lab) -> list[dict[str, t.Any]]:
     """The targets as tgtd itself lists them, not as they shall be."""
-    targets = _parse_targets(_tgtadm(lab, "--mode", "target", "--op", "show"))
-    for target in targets:
-        target["sessions"] = _sessions(lab, target["tid"])
-    return targets
+    _require_up(lab)
+    found = []
+    for host in HOSTS:
+        for target in _parse_targets(_tgtadm(lab, host, "--mode", "target", "--op", "show")):
+            found.append({"host": host, **target, "sessions": _sessions(lab, host)})
+    return found
 
 
 # --- what shall be ---------------------------------------------------------------------------------------
@@ -178,6 +190,10 @@ def target_state(lab: Lab) -> list[dict[str, t.Any]]:
 
 def _directory(lab: Lab) -> Path:
     return lab.state_dir / "storage"
+
+
+def _target_directory(lab: Lab, host: str) -> Path:
+    return _directory(lab) / host
 
 
 @contextlib.contextmanager
@@ -283,15 +299,18 @@ def secret_usage(chap_user: str) -> str:
 # --- tgtd ------------------------------------------------------------------------------------------------
 
 
-def _start(lab: Lab) -> None:
-    if is_up(lab):
+# Each host's target is the only one of its tgtd.
+_TID = ("--tid", "1")
+
+
+def _start(lab: Lab, host: str) -> None:
+    directory = _target_directory(lab, host)
+    if process.recorded(directory / "pid") is not None:
         return
-    directory = _directory(lab)
-    process.end(directory / "pid")
-    socket = directory / "tgtd.sock"
+    directory.mkdir(exist_ok=True)
+    # A socket of its own: tgtadm talks to whoever answers, also when this tgtd did not start.
     for leftover in directory.glob("tgtd.sock*"):
         leftover.unlink()
-    # A socket of its own: tgtadm talks to whoever answers, also when this tgtd did not start.
     # The address is bound at start, so the daemon waits until the network is there.
     wait = 'read _ && exec tgtd -f --iscsi "$0"'
     portals = ",".join(f"portal={address}:{PORT}" for address in (lab.address_of(STORAGE), f"[{lab.address6_of(STORAGE)}]"))
@@ -301,75 +320,71 @@ def _start(lab: Lab) -> None:
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=log,
-            env={**os.environ, "PATH": process.SYSTEM_PATH, "TGT_IPC_SOCKET": str(socket)},
+            env={**os.environ, "PATH": process.SYSTEM_PATH, "TGT_IPC_SOCKET": str(directory / "tgtd.sock")},
             start_new_session=True,
         )
-    pid = first_child(shell, "tgtd")
+    pid = first_child(shell, f"the target of {host}")
     process.record(directory / "pid", pid)
-    network.add_veth(lab, STORAGE, pid)
+    network.add_veth(lab, lab.storage_interface_of(host), pid, mac=lab.storage_mac_of(host), address_name=STORAGE)
     t.cast(t.IO[bytes], shell.stdin).write(b"\n")
     t.cast(t.IO[bytes], shell.stdin).close()
 
     def answers() -> bool:
         if shell.poll() is not None:
             raise LabError(f"tgtd did not start: {(directory / 'tgtd.log').read_text().strip()}")
-        return bool(list(directory.glob("tgtd.sock.[0-9]"))) and "State: ready" in _tgtadm(lab, "--mode", "sys", "--op", "show", check=False)
+        listens = any(directory.glob("tgtd.sock.[0-9]"))
+        return listens and "State: ready" in _tgtadm(lab, host, "--mode", "sys", "--op", "show", check=False)
 
-    process.wait_until(answers, "tgtd to answer", timeout_s=10)
-
-
-def _tgtadm(lab: Lab, *arguments: str, check: bool = True) -> str:
-    return process.run(["tgtadm", "--lld", "iscsi", *arguments], check=check, env={"TGT_IPC_SOCKET": str(_directory(lab) / "tgtd.sock")})
+    process.wait_until(answers, f"the target of {host} to answer", timeout_s=10)
 
 
-def _tid(host: str) -> str:
-    return str(HOSTS.index(host) + 1)
+def _require_up(lab: Lab) -> None:
+    if not is_up(lab):
+        raise LabError("the storage is not (or not wholly) up; 'lab up' mends it")
+
+
+def _tgtadm(lab: Lab, host: str, *arguments: str, check: bool = True) -> str:
+    socket = _target_directory(lab, host) / "tgtd.sock"
+    return process.run(["tgtadm", "--lld", "iscsi", *arguments], check=check, env={"TGT_IPC_SOCKET": str(socket)})
 
 
 def _follow(lab: Lab, state: State) -> None:
-    """Make tgtd's targets, LUNs and accounts what they shall be."""
-    if not is_up(lab):
-        return
-    present = {target["iqn"]: target for target in target_state(lab)}
+    """Make each target's LUNs and accounts what they shall be."""
+    present = {target["host"]: target for target in target_state(lab)}
     for host in HOSTS:
-        tid = _tid(host)
-        target = present.get(lab.iqn_of(host))
+        target = present.get(host)
         if target is None:
-            _tgtadm(lab, "--mode", "target", "--op", "new", "--tid", tid, "--targetname", lab.iqn_of(host))
-            for address in (lab.address_of(host), lab.address6_of(host)):
-                _tgtadm(lab, "--mode", "target", "--op", "bind", "--tid", tid, "--initiator-address", address)
-            _tgtadm(lab, "--mode", "target", "--op", "bind", "--tid", tid, "--initiator-name", lab.initiator_of(host))
+            _tgtadm(lab, host, "--mode", "target", "--op", "new", *_TID, "--targetname", lab.iqn_of(host))
+            _tgtadm(lab, host, "--mode", "target", "--op", "bind", *_TID, "--initiator-name", lab.initiator_of(host))
             target = {"luns": [], "accounts": []}
         _follow_luns(lab, state, host, target["luns"])
         _follow_account(lab, state, host, target["accounts"])
 
 
 def _follow_luns(lab: Lab, state: State, host: str, luns: list[dict[str, t.Any]]) -> None:
-    tid = _tid(host)
     wanted = {entry.target_lun: str(volume_path(lab, entry.volume)) for entry in state.exports if entry.host == host}
     for lun in luns:
         if wanted.get(lun["target_lun"]) == lun["backing_store"]:
             del wanted[lun["target_lun"]]
         else:
-            _tgtadm(lab, "--mode", "logicalunit", "--op", "delete", "--tid", tid, "--lun", str(lun["target_lun"]))
+            _tgtadm(lab, host, "--mode", "logicalunit", "--op", "delete", *_TID, "--lun", str(lun["target_lun"]))
     for number, path in wanted.items():
         volume = state.volumes[Path(path).stem]
-        lun_arguments = ["--tid", tid, "--lun", str(number)]
-        _tgtadm(lab, "--mode", "logicalunit", "--op", "new", *lun_arguments, "--backing-store", path)
+        _tgtadm(lab, host, "--mode", "logicalunit", "--op", "new", *_TID, "--lun", str(number), "--backing-store", path)
         parameters = {"vendor_id": "LUNSHIFT", "product_id": "LAB VOLUME", "scsi_id": volume.scsi_id, "scsi_sn": volume.scsi_sn}
         text = ",".join(f"{name}={value}" for name, value in parameters.items() if value)
-        _tgtadm(lab, "--mode", "logicalunit", "--op", "update", *lun_arguments, "--params", text)
+        _tgtadm(lab, host, "--mode", "logicalunit", "--op", "update", *_TID, "--lun", str(number), "--params", text)
 
 
 def _follow_account(lab: Lab, state: State, host: str, accounts: list[str]) -> None:
     wanted = state.chap.get(host)
     for user in accounts:
         if wanted is None or user != wanted[0]:
-            _tgtadm(lab, "--mode", "account", "--op", "unbind", "--tid", _tid(host), "--user", user)
-            _tgtadm(lab, "--mode", "account", "--op", "delete", "--user", user)
+            _tgtadm(lab, host, "--mode", "account", "--op", "unbind", *_TID, "--user", user)
+            _tgtadm(lab, host, "--mode", "account", "--op", "delete", "--user", user)
     if wanted is not None and wanted[0] not in accounts:
-        _tgtadm(lab, "--mode", "account", "--op", "new", "--user", wanted[0], "--password", wanted[1])
-        _tgtadm(lab, "--mode", "account", "--op", "bind", "--tid", _tid(host), "--user", wanted[0])
+        _tgtadm(lab, host, "--mode", "account", "--op", "new", "--user", wanted[0], "--password", wanted[1])
+        _tgtadm(lab, host, "--mode", "account", "--op", "bind", *_TID, "--user", wanted[0])
 
 
 def _parse_targets(text: str) -> list[dict[str, t.Any]]:
@@ -402,9 +417,9 @@ def _parse_targets(text: str) -> list[dict[str, t.Any]]:
 _NO_EXPORT = Export(host="", volume="", target_lun=0)
 
 
-def _sessions(lab: Lab, tid: int) -> list[dict[str, t.Any]]:
+def _sessions(lab: Lab, host: str) -> list[dict[str, t.Any]]:
     sessions: list[dict[str, t.Any]] = []
-    for line in _tgtadm(lab, "--mode", "conn", "--op", "show", "--tid", str(tid)).splitlines():
+    for line in _tgtadm(lab, host, "--mode", "conn", "--op", "show", *_TID).splitlines():
         key, _colon, value = (part.strip() for part in line.strip().partition(":"))
         if key == "Session":
             sessions.append({"sid": int(value), "initiator": "", "addresses": []})
