@@ -1,0 +1,276 @@
+# Copyright (c) 2026, the lunshift.migration authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# This file is PRIVATE to the lunshift.migration collection: it may change in any release.
+
+"""Where a domain is after a migration, and what may be done about it; decided from what BOTH hosts say. Pure.
+
+Nothing else in the collection may permit undoing or cleaning up: libvirt's error says neither that the migration failed nor
+that it is over.
+"""
+
+from __future__ import annotations
+
+import enum
+import typing as t
+
+
+class _Side(enum.Enum):
+    """What one host says, reduced to what matters here."""
+
+    UNKNOWN = "unknown"  # Not reached, not understood, or a state that no finished migration leaves.
+    ABSENT = "absent"
+    INACTIVE = "inactive"  # Defined, with no process.
+    RUNNING = "running"
+    PAUSED = "paused"  # As an operator leaves a guest: it is whole, and only has to be resumed.
+    HALTED = "halted"  # By an I/O error, a watchdog, a crash: whole, but something is to be repaired first.
+    IN_TRANSIT = "in transit"  # Paused or started by a migration; whole only if the other side says so.
+    POSTCOPY = "post-copy"  # The memory is spread over both hosts.
+
+
+_ACTIVE = frozenset((_Side.RUNNING, _Side.PAUSED, _Side.HALTED, _Side.IN_TRANSIT, _Side.POSTCOPY))
+_GONE = frozenset((_Side.ABSENT, _Side.INACTIVE))
+
+# By libvirt's state and reason. What is not listed is UNKNOWN: a newer libvirt's word permits nothing.
+_RUNNING_REASONS = (
+    "unknown",
+    "booted",
+    "migrated",
+    "restored",
+    "from_snapshot",
+    "unpaused",
+    "migration_canceled",
+    "save_canceled",
+    "wakeup",
+    "crashed",
+)
+_PAUSED_REASONS = {
+    "user": _Side.PAUSED,
+    "ioerror": _Side.HALTED,
+    "watchdog": _Side.HALTED,
+    "crashed": _Side.HALTED,
+    "from_snapshot": _Side.PAUSED,
+    "migration": _Side.IN_TRANSIT,
+    "starting_up": _Side.IN_TRANSIT,
+    "postcopy": _Side.POSTCOPY,
+    "postcopy_failed": _Side.POSTCOPY,
+}
+
+
+class _Case(t.NamedTuple):
+    """An outcome in words. {source}, {destination}, {name} are filled in."""
+
+    outcome: str
+    message: str
+    next_step: str
+    undo_destination: bool = False
+    clean_source: bool = False
+
+
+_UNKNOWN = _Case(
+    "unknown",
+    "it is not known where {name} is: source {source}, destination {destination}",
+    "make both hosts answer and read them again (lunshift.migration.domain_info on each); until then resume, start and detach nothing",
+)
+_RUNNING_ON_BOTH = _Case(
+    "running_on_both",
+    "{name} runs on BOTH hosts and both may write to its volumes: source {source}, destination {destination}",
+    "stop the source's at once (virsh destroy {name} on the source): the destination took the guest over, and the source went on from"
+    " an older state; then check the guest's file systems",
+)
+_STILL_MOVING = _Case(
+    "still_moving",
+    "a job is running on {name}: source {source}, destination {destination}",
+    "run the same play again, it takes the job over; or abort it (lunshift.migration.domain_migrate with state: aborted)",
+)
+_POSTCOPY_BROKEN = _Case(
+    "postcopy_broken",
+    "a post-copy migration did not end, and the guest's memory is spread over both hosts: source {source}, destination {destination}",
+    "repair the connection between the hosts and resume the migration (virsh migrate --postcopy-resume); destroy neither domain",
+)
+_GONE_CASE = _Case(
+    "gone",
+    "{name} is active on neither host: source {source}, destination {destination}",
+    "find out from libvirt's logs why it stopped; start it on one host only, and with that host's devices",
+)
+_UNFINISHED = _Case(
+    "paused_on_both",
+    "{name} is paused on both hosts: source {source}, destination {destination}",
+    "decide which one goes on, and destroy the other first: the source's is whole unless libvirt on the destination says that the"
+    " migration had finished; resume neither before that",
+)
+
+_CASES: dict[tuple[_Side, _Side], _Case] = {}
+
+
+def _add(sources: t.Iterable[_Side], destinations: t.Iterable[_Side], case: _Case) -> None:
+    for source in sources:
+        for destination in destinations:
+            _CASES[source, destination] = case
+
+
+_add(_ACTIVE - {_Side.RUNNING, _Side.POSTCOPY}, _ACTIVE - {_Side.RUNNING, _Side.POSTCOPY}, _UNFINISHED)
+_add(_GONE, _GONE, _GONE_CASE)
+_add((_Side.RUNNING,), (_Side.RUNNING,), _RUNNING_ON_BOTH)
+_add(
+    (_Side.RUNNING, _Side.PAUSED),
+    (_Side.ABSENT,),
+    _Case("stayed", "{name} is on the source as before: {source}", "remove the cause and run the play again", undo_destination=True),
+)
+_add(
+    (_Side.HALTED,),
+    (_Side.ABSENT,),
+    _Case(
+        "paused_on_source",
+        "{name} is on the source, but halted: {source}",
+        "look at 'virsh domblkerror {name}' there, repair, 'virsh resume {name}', then run the play again",
+        undo_destination=True,
+    ),
+)
+_add(
+    (_Side.IN_TRANSIT,),
+    _GONE,
+    _Case(
+        "paused_on_source",
+        "a migration left {name} paused on the source: {source}, destination {destination}",
+        "'virsh resume {name}' on the source, after a look that the destination really has no such domain; then run the play again",
+    ),
+)
+_add(
+    (_Side.RUNNING, _Side.PAUSED, _Side.HALTED),
+    (_Side.INACTIVE,),
+    _Case(
+        "stayed",
+        "{name} is on the source ({source}), and the destination has a definition of it that is not running ({destination})",
+        "look at that definition (virsh dumpxml {name}), undefine it if nobody needs it, and run the play again",
+    ),
+)
+_add(
+    (_Side.RUNNING,),
+    (_Side.PAUSED, _Side.HALTED, _Side.IN_TRANSIT),
+    _Case(
+        "paused_on_destination",
+        "{name} runs on the source ({source}), and a paused copy of it is on the destination ({destination})",
+        "destroy the copy (virsh destroy {name} on the destination), never resume it; then run the play again",
+    ),
+)
+_add(
+    (_Side.PAUSED, _Side.HALTED, _Side.IN_TRANSIT),
+    (_Side.RUNNING,),
+    _Case(
+        "paused_on_source",
+        "{name} runs on the destination ({destination}), and a paused copy of it is on the source ({source})",
+        "destroy the copy (virsh destroy {name} on the source), never resume it; then run the play again, which cleans the source up",
+    ),
+)
+_add(
+    _GONE,
+    (_Side.RUNNING, _Side.PAUSED),
+    _Case(
+        "moved",
+        "{name} is on the destination: {destination}",
+        "detach the volumes on the source; running the play again does it",
+        clean_source=True,
+    ),
+)
+_add(
+    _GONE,
+    (_Side.HALTED,),
+    _Case(
+        "paused_on_destination",
+        "{name} moved to the destination, but is halted there: {destination}",
+        "look at 'virsh domblkerror {name}' there, repair, 'virsh resume {name}', then run the play again, which cleans the source up",
+    ),
+)
+_add(
+    _GONE,
+    (_Side.IN_TRANSIT,),
+    _Case(
+        "paused_on_destination",
+        "a migration left {name} paused on the destination: {destination}, source {source}",
+        "see in libvirt's log there that the migration had finished, then 'virsh resume {name}'; then run the play again",
+    ),
+)
+_add((_Side.POSTCOPY,), (*_ACTIVE, *_GONE), _POSTCOPY_BROKEN)
+_add((*_ACTIVE, *_GONE), (_Side.POSTCOPY,), _POSTCOPY_BROKEN)
+
+
+def outcome(source: t.Mapping[str, t.Any] | None, destination: t.Mapping[str, t.Any] | None) -> dict[str, t.Any]:
+    """Decide from two results of domain_info; a host that could not be read is None or says ``unreachable``.
+
+    Returns ``{outcome, permits: {undo_destination, clean_source}, message, next_step}``. ``undo_destination`` is true only
+    when both hosts were read, no job runs, the source has the domain and the destination has none of that name; ``clean_source``
+    only when both were read, no job runs, the destination has it whole and the source has it not active.
+    """
+    here, there = _side(source), _side(destination)
+    case = _case(here, there, _job(source) or _job(destination), _others(source, destination))
+    words = {"name": _name(source, destination), "source": _describe(source), "destination": _describe(destination)}
+    return {
+        "outcome": case.outcome,
+        "permits": {"undo_destination": case.undo_destination, "clean_source": case.clean_source},
+        "message": case.message.format(**words),
+        "next_step": case.next_step.format(**words),
+    }
+
+
+def _case(here: _Side, there: _Side, job: bool, others: bool) -> _Case:
+    if _Side.UNKNOWN in (here, there) or others:
+        return _UNKNOWN
+    if here is there is _Side.RUNNING:
+        return _RUNNING_ON_BOTH
+    return _STILL_MOVING if job else _CASES[here, there]
+
+
+def _side(seen: t.Mapping[str, t.Any] | None) -> _Side:
+    if not seen or seen.get("unreachable") or seen.get("failed") or not isinstance(seen.get("exists"), bool):
+        return _Side.UNKNOWN
+    if not seen["exists"]:
+        return _Side.ABSENT
+    state = seen.get("state")
+    if not isinstance(state, t.Mapping):
+        return _Side.UNKNOWN
+    word, reason = state.get("state"), state.get("reason")
+    if word == "shutoff":
+        return _Side.INACTIVE
+    if not isinstance(seen.get("job"), t.Mapping):
+        return _Side.UNKNOWN  # Nobody looked whether a job runs.
+    if word == "running":
+        if reason in ("postcopy", "postcopy_failed"):
+            return _Side.POSTCOPY
+        return _Side.RUNNING if reason in _RUNNING_REASONS else _Side.UNKNOWN
+    return _PAUSED_REASONS.get(str(reason), _Side.UNKNOWN) if word == "paused" else _Side.UNKNOWN
+
+
+def _job(seen: t.Mapping[str, t.Any] | None) -> bool:
+    """Anything but a plain "no" counts as a job."""
+    job = seen.get("job") if seen else None
+    return isinstance(job, t.Mapping) and job.get("active") is not False
+
+
+def _others(source: t.Mapping[str, t.Any] | None, destination: t.Mapping[str, t.Any] | None) -> bool:
+    """Whether the two hosts speak of different domains that share a name."""
+    uuids = {seen.get("uuid") for seen in (source, destination) if seen and seen.get("exists")}
+    return len(uuids - {None}) > 1
+
+
+def _name(source: t.Mapping[str, t.Any] | None, destination: t.Mapping[str, t.Any] | None) -> str:
+    return next((str(seen["name"]) for seen in (source, destination) if seen and seen.get("name")), "the domain")
+
+
+def _describe(seen: t.Mapping[str, t.Any] | None) -> str:
+    if not seen or seen.get("unreachable"):
+        return "not reached"
+    if seen.get("failed") or "exists" not in seen:
+        return f"not read ({str(seen.get('msg') or 'no answer')[:200]})"
+    if not seen["exists"]:
+        return "no such domain"
+    state = seen.get("state")
+    words = f"{state.get('state')} ({state.get('reason')})" if isinstance(state, t.Mapping) else "state unknown"
+    job = seen.get("job")
+    if isinstance(job, t.Mapping) and job.get("active"):
+        words += f", job {job.get('operation')}"
+    return f"{words}, UUID {seen.get('uuid')}"
+
+
+__all__ = ("outcome",)

@@ -1,0 +1,101 @@
+# Copyright (c) 2026, the lunshift.migration authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# This file is PRIVATE to the lunshift.migration collection: it may change in any release.
+
+"""The disks of a domain: what they are called, and how the host reaches them."""
+
+from __future__ import annotations
+
+import typing as t
+from dataclasses import asdict, dataclass
+
+from ansible_collections.lunshift.migration.plugins.module_utils._connection_info import DEFAULT_PORT
+from ansible_collections.lunshift.migration.plugins.module_utils._xml.document import parse
+
+if t.TYPE_CHECKING:
+    from ansible_collections.lunshift.migration.plugins.module_utils._xml.document import Element
+
+# The attribute of <source> that says where the data are, by the disk's type.
+_SOURCE_ATTRIBUTE = {"file": "file", "block": "dev", "dir": "dir", "network": "name", "vhostvdpa": "dev", "vhostuser": "path"}
+
+
+@dataclass(frozen=True)
+class Disk:
+    """One disk as the domain describes it; None where it says nothing.
+
+    ``initiator`` is kernel or libiscsi for a disk that has to be found on the destination by its serial, and
+    ``needs_entry`` says that it has to be. ``source`` is a path, or C(iqn/lun), or what the type's source is called.
+    """
+
+    target: str | None
+    serial: str | None
+    type: str
+    device: str
+    protocol: str | None
+    source: str | None
+    portal: str | None
+    initiator: str | None
+    initiator_iqn: str | None
+    needs_entry: bool
+
+
+def disk_elements(root: Element) -> list[Element]:
+    """The disks themselves. Metadata may hold elements of the same name, so no search by name alone."""
+    return root.findall("devices/disk")
+
+
+def read_disk(element: Element) -> Disk:
+    kind = element.get("type", "file")
+    source = element.find("source")
+    protocol = source.get("protocol") if source is not None and kind == "network" else None
+    place = _place(kind, source)
+    initiator = None
+    if kind == "block" and place:
+        initiator = "kernel"
+    elif protocol == "iscsi":
+        initiator = "libiscsi"
+    return Disk(
+        target=_attribute(element.find("target"), "dev"),
+        serial=(element.findtext("serial") or "").strip() or None,
+        type=kind,
+        device=element.get("device", "disk"),
+        protocol=protocol,
+        source=place,
+        portal=_portal(source) if initiator == "libiscsi" else None,
+        initiator=initiator,
+        initiator_iqn=_attribute(element.find("source/initiator/iqn"), "name") if initiator == "libiscsi" else None,
+        needs_entry=initiator is not None,
+    )
+
+
+def disks(xml: str) -> list[dict[str, t.Any]]:
+    """Every disk of a domain in the domain's order, in plain types."""
+    return [asdict(read_disk(element)) for element in disk_elements(parse(xml))]
+
+
+def _attribute(element: Element | None, name: str) -> str | None:
+    return element.get(name) or None if element is not None else None
+
+
+def _place(kind: str, source: Element | None) -> str | None:
+    if source is None:
+        return None
+    if kind == "volume":
+        return f"{source.get('pool', '')}/{source.get('volume', '')}"
+    if kind == "nvme":
+        return f"{_attribute(source.find('address'), 'bus') or ''}:{source.get('namespace', '')}"
+    return source.get(_SOURCE_ATTRIBUTE.get(kind, "")) or None
+
+
+def _portal(source: Element | None) -> str | None:
+    """C(address:port), with brackets around an IPv6 address, as connection info has it; libvirt writes none."""
+    name = _attribute(source.find("host"), "name") if source is not None else None
+    if source is None or name is None:
+        return None
+    port = source.find("host").get("port") or DEFAULT_PORT  # type: ignore[union-attr]
+    return f"[{name}]:{port}" if ":" in name else f"{name}:{port}"
+
+
+__all__ = ("Disk", "disk_elements", "disks", "read_disk")
