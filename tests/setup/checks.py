@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import typing as t
 from dataclasses import dataclass
 from pathlib import Path
 
-from environments import tool_environment
+from environments import ansible_utilities, tool_environment
 from paths import cache_dir
 from steps import Counts, Report, junit_counts
 
@@ -77,18 +78,21 @@ def static_checks(report: Report, box: Toolbox) -> None:
 
 
 def unit_tests(report: Report, box: Toolbox) -> None:
-    junit = report.log_dir / f"unit-{box.label}.xml"
+    _pytest(report, box.label, box.venv, "tests/unit", box.checkout, box.env)
+
+
+def oldest_unit_tests(report: Report, box: Toolbox, oldest: Path) -> None:
+    """The logic that runs on managed hosts, on the oldest Python that they may have."""
+    paths = [str(ansible_utilities(box.venv)), os.environ.get("PYTHONPATH", "")]
+    env = {**box.env, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    _pytest(report, "python-3.9", oldest, "tests/unit/plugins/module_utils", box.checkout, env)
+
+
+def _pytest(report: Report, label: str, venv: Path, tests: str, checkout: Path, env: t.Mapping[str, str]) -> None:
+    junit = report.log_dir / f"unit-{label}.xml"
     junit.unlink(missing_ok=True)
-    command = [box.tool("python"), "-m", "pytest", "-q", "-n", "2", "-p", "no:cacheprovider", f"--junitxml={junit}", "tests/unit"]
-    report.step(
-        "unit",
-        box.label,
-        command,
-        cwd=box.checkout,
-        env=box.env,
-        timeout_s=STEP_LIMIT_S,
-        count=lambda: junit_counts(junit),
-    )
+    command = [str(venv / "bin" / "python"), "-m", "pytest", "-q", "-n", "2", "-p", "no:cacheprovider", f"--junitxml={junit}", tests]
+    report.step("unit", label, command, cwd=checkout, env=env, timeout_s=STEP_LIMIT_S, count=lambda: junit_counts(junit))
 
 
 def sanity(report: Report, box: Toolbox) -> None:

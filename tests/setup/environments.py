@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import glob
 import hashlib
@@ -17,7 +18,6 @@ from pathlib import Path
 from paths import cache_dir
 
 HERE = Path(__file__).resolve().parent
-CONSTRAINTS = HERE / "constraints.txt"
 DEBIAN_PYTHON = Path("/usr/bin/python3")
 # Only names that resolve on any Debian: shims of version managers (pyenv) stay out of the way.
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -54,7 +54,8 @@ def environment(name: str, python: Path) -> Path:
     """
     requirements = HERE / f"requirements-{name}.txt"
     version = subprocess.run([str(python), "-VV"], capture_output=True, text=True, timeout=30, check=True).stdout
-    content = b"\0".join([requirements.read_bytes(), CONSTRAINTS.read_bytes(), os.fsencode(python.resolve()), version.encode()])
+    constraints = HERE / "constraints.txt"
+    content = b"\0".join([requirements.read_bytes(), constraints.read_bytes(), os.fsencode(python.resolve()), version.encode()])
     venv = cache_dir() / "venvs" / f"{name}-{hashlib.sha256(content).hexdigest()[:12]}"
     venv.parent.mkdir(parents=True, exist_ok=True)
     complete = venv / "complete"
@@ -65,9 +66,19 @@ def environment(name: str, python: Path) -> Path:
             shutil.rmtree(venv, ignore_errors=True)
             subprocess.run([str(python), "-m", "venv", str(venv)], check=True, timeout=300)
             pip = [str(venv / "bin" / "pip"), "install", "--quiet", "--disable-pip-version-check"]
-            subprocess.run([*pip, "-r", str(requirements), "-c", str(CONSTRAINTS)], check=True, timeout=1200)
+            subprocess.run([*pip, "-r", str(requirements)], check=True, timeout=1200)
             complete.touch()
     return venv
+
+
+def ansible_utilities(venv: Path) -> Path:
+    """A directory to import the ansible package of an environment from, by an interpreter that has no ansible-core."""
+    directory = cache_dir() / "ansible-utilities" / venv.name
+    directory.mkdir(parents=True, exist_ok=True)
+    (package,) = venv.glob("lib/python3.*/site-packages/ansible")
+    with contextlib.suppress(FileExistsError):
+        (directory / "ansible").symlink_to(package)
+    return directory
 
 
 def tool_environment(venv: Path, collections_path: Path, pythons: list[Path]) -> dict[str, str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import subprocess
+import time
 import typing as t
 from pathlib import Path
 
@@ -28,24 +29,27 @@ class Lab:
         self._env = dict(env)
         self._command = str(checkout / "tests" / "lab" / "lab")
 
-    def up(self, kinds: t.Sequence[str]) -> int:
+    def up(self, kinds: t.Sequence[str]) -> None:
+        """Bring hosts of these kinds up, beside those that are up already."""
         packages = self._checkout / "tests" / "lab" / "packages.txt"
-        if packages.exists():
-            subprocess.run([str(self._checkout / "tests" / "setup" / "debian.sh"), str(packages)], check=True, timeout=UP_LIMIT_S)
-        print(f"Lab up: {' '.join(kinds)}", flush=True)
-        return subprocess.run([self._command, "up", *kinds], cwd=self._checkout, env=self._env, check=False, timeout=UP_LIMIT_S).returncode
+        subprocess.run([str(self._checkout / "tests" / "setup" / "debian.sh"), str(packages)], check=True, timeout=UP_LIMIT_S)
+        print(f"== lab: up with {' and '.join(kinds)} hosts", flush=True)
+        started_s = time.monotonic()
+        command = [self._command, "up", *kinds]
+        code = subprocess.run(command, cwd=self._checkout, env=self._env, check=False, timeout=UP_LIMIT_S).returncode
+        if code:
+            raise LabError(f"the lab did not come up with {' and '.join(kinds)} hosts: exit code {code}")
+        print(f"   up, {time.monotonic() - started_s:.0f} s", flush=True)
 
     def down(self) -> int:
-        print("Lab down", flush=True)
+        print("== lab: down", flush=True)
         return subprocess.run([self._command, "down"], cwd=self._checkout, env=self._env, check=False, timeout=DOWN_LIMIT_S).returncode
 
     @contextlib.contextmanager
     def running(self, kinds: t.Sequence[str]) -> t.Iterator[None]:
         """The lab while the block runs; down afterwards whatever happened, also when only a part came up."""
         try:
-            code = self.up(kinds)
-            if code:
-                raise LabError(f"the lab ({' '.join(kinds)}) did not come up: exit code {code}")
+            self.up(kinds)
             yield
         finally:
             self.down()

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from pathlib import Path
@@ -28,8 +29,7 @@ def link_collection(checkout: Path) -> Path:
     collections_path = cache_dir() / "trees" / name
     link = collections_path / "ansible_collections" / "lunshift" / "migration"
     link.parent.mkdir(parents=True, exist_ok=True)
-    try:
+    # An earlier run may have made it, or a worker of this one.
+    with contextlib.suppress(FileExistsError):
         link.symlink_to(checkout, target_is_directory=True)
-    except FileExistsError:
-        pass  # an earlier run made it, or a worker of this one
     return collections_path

@@ -22,25 +22,42 @@ def scenario_names(checkout: Path) -> list[str]:
 
 def run_scenario(box: Toolbox, lab: Lab, name: str) -> int:
     """One scenario with its output on the screen."""
-    try:
-        with lab.running(_lab_kinds(box.checkout, name)):
-            command = _command(box, name)
-            return subprocess.run(command, cwd=box.checkout, env=lab.environment(), check=False).returncode
-    except LabError as exc:
-        print(f"FAILED: {exc}", flush=True)
-        return 1
+    with lab.running(_lab_kinds(box.checkout, name)):
+        return subprocess.run(_command(box, name), cwd=box.checkout, env=lab.environment(), check=False).returncode
 
 
 def run_scenarios(report: Report, box: Toolbox, lab: Lab) -> None:
     """All scenarios in one lab; one that fails does not stop the others."""
     names = scenario_names(box.checkout)
-    kinds = sorted({kind for name in names for kind in _lab_kinds(box.checkout, name)})
+    needed = {name: _lab_kinds(box.checkout, name) for name in names}
     try:
-        with lab.running(kinds):
-            for name in names:
-                report.step("molecule", name, _command(box, name), cwd=box.checkout, env=lab.environment(), timeout_s=SCENARIO_LIMIT_S)
-    except (LabError, OSError, subprocess.SubprocessError) as exc:
+        up = _bring_up(report, lab, sorted({kind for kinds in needed.values() for kind in kinds}))
+        for name in names:
+            missing = sorted(set(needed[name]) - up)
+            if missing:
+                report.fail("molecule", name, f"it needs {' and '.join(missing)} hosts, and the lab has none")
+            elif not report.step(
+                "molecule", name, _command(box, name), cwd=box.checkout, env=lab.environment(), timeout_s=SCENARIO_LIMIT_S
+            ):
+                # What a failed scenario left must not fail the next one.
+                lab.down()
+                up = _bring_up(report, lab, sorted(up))
+    except (OSError, subprocess.SubprocessError) as exc:
         report.fail("molecule", "the lab", str(exc))
+    finally:
+        lab.down()
+
+
+def _bring_up(report: Report, lab: Lab, kinds: list[str]) -> set[str]:
+    """Each kind by itself: without one of them the scenarios of the other can run."""
+    up: set[str] = set()
+    for kind in kinds:
+        try:
+            lab.up([kind])
+            up.add(kind)
+        except (LabError, subprocess.SubprocessError) as exc:
+            report.fail("molecule", f"the lab's {kind} hosts", str(exc))
+    return up
 
 
 def _command(box: Toolbox, name: str) -> list[str]:

@@ -42,10 +42,11 @@ class Result:
 
 @dataclass
 class Report:
-    """What happened so far. ``deadline_s`` is on the monotonic clock and bounds all steps together."""
+    """What happened so far. ``limit_s`` bounds all steps together."""
 
     log_dir: Path
-    deadline_s: float
+    limit_s: float
+    started_s: float = field(default_factory=time.monotonic)
     results: list[Result] = field(default_factory=list)
     not_run: list[tuple[str, str]] = field(default_factory=list)
 
@@ -73,7 +74,7 @@ class Report:
         """Run one command; its output goes to a log, and its end to the screen when it fails."""
         self.log_dir.mkdir(parents=True, exist_ok=True)
         log = self.log_dir / f"{re.sub('[^a-z0-9.]+', '-', f'{kind} {name}'.lower())}.log"
-        limit_s = min(timeout_s, self.deadline_s - RESERVE_S - time.monotonic())
+        limit_s = min(timeout_s, self.started_s + self.limit_s - RESERVE_S - time.monotonic())
         print(f"== {kind}: {name}", flush=True)
         started_s = time.monotonic()
         with open(log, "wb") as output:
@@ -111,6 +112,7 @@ class Report:
             print(f"{kind}: {sum(counts.passed for counts in of_kind)} passed, {sum(counts.failed for counts in of_kind)} failed")
         for name, why in self.not_run:
             print(f"NOT RUN: {name} ({why})")
+        print(f"Took {(time.monotonic() - self.started_s) / 60:.1f} minutes")
         passed = sum(result.counts.passed for result in self.results)
         failed = sum(result.counts.failed for result in self.results)
         print(f"{passed} passed, {failed} failed", flush=True)
