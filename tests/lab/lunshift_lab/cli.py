@@ -15,6 +15,8 @@ import typing as t
 from . import context, guest, guest_kit, hosts, instance, inventory, storage
 from .context import HOSTS, Lab, LabError
 
+Call = t.Callable[[Lab, argparse.Namespace], "int | None"]
+
 
 def main(argv: t.Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
@@ -33,7 +35,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    def command(name: str, call: t.Callable[[Lab, argparse.Namespace], int | None], text: str, within: t.Any = commands) -> argparse.ArgumentParser:
+    def command(name: str, call: Call, text: str, within: t.Any = commands) -> argparse.ArgumentParser:
         added = t.cast(argparse.ArgumentParser, within.add_parser(name, help=text, description=text))
         added.set_defaults(call=call)
         return added
@@ -79,7 +81,8 @@ def _parser() -> argparse.ArgumentParser:
     start.add_argument("--dirty-mib", type=int, default=guest.DEFAULT_DIRTY_MIB, metavar="N", help="how much of it changes per second")
     start.add_argument("--vnc-password", metavar="PASSWORD", help="a VNC display with a password, at the host's own address")
     start.add_argument("--no-os", action="store_true", help="only firmware: starts at once, writes nothing")
-    command("check", _guest_check, "the verdict on a guest's writes and memory, as JSON; exit code 1 when something is wrong", guests).add_argument("name")
+    verdict = "the verdict on a guest's writes and memory, as JSON; exit code 1 when something is wrong"
+    command("check", _guest_check, verdict, guests).add_argument("name")
     command("destroy", _guest_destroy, "end the guest on every host, and take its volumes from them", guests).add_argument("name")
     return parser
 

@@ -81,26 +81,36 @@ def start(
     _forget_consoles(lab, name)
     _record_path(lab, name).parent.mkdir(parents=True, exist_ok=True)
     _record_path(lab, name).write_text(json.dumps(asdict(guest), indent=1))
-    infos = {disk.volume: storage.export(lab, host, disk.volume) for disk in disks}
-    kernel_volumes = [infos[disk.volume] for disk in disks if disk.initiator == "kernel"]
-    kernel_initiator.attach(lab, host, kernel_volumes)
-    for info in infos.values():
-        define_chap_secret(lab, host, info)
-    xml = domain_xml(
-        lab,
-        guest,
-        infos,
-        known,
-        memory_mib=memory_mib or (DEFAULT_MEMORY_MIB if has_os else NO_OS_MEMORY_MIB),
-        arguments=f"lab.run={guest.run} lab.ram_mib={ram_mib} lab.dirty_mib={dirty_mib}",
-        vnc_password=vnc_password,
-    )
-    path = lab.state_dir / "guests" / f"{name}.xml"
+    path = _record_path(lab, name).with_suffix(".xml")
+    # A VNC password may be in it.
     path.touch(mode=0o600)
-    path.write_text(xml)
-    hosts.virsh(lab, host, "define", str(path))
-    hosts.virsh(lab, host, "start", name)
+    try:
+        infos = _attach(lab, guest)
+        xml = domain_xml(
+            lab,
+            guest,
+            infos,
+            known,
+            memory_mib=memory_mib or (DEFAULT_MEMORY_MIB if has_os else NO_OS_MEMORY_MIB),
+            arguments=f"lab.run={guest.run} lab.ram_mib={ram_mib} lab.dirty_mib={dirty_mib}",
+            vnc_password=vnc_password,
+        )
+        path.write_text(xml)
+        hosts.virsh(lab, host, "define", str(path))
+        hosts.virsh(lab, host, "start", name)
+    except LabError:
+        destroy(lab, name)
+        raise
     return path
+
+
+def _attach(lab: Lab, guest: Guest) -> dict[str, dict[str, t.Any]]:
+    """Export the guest's volumes to its first host and make them usable there; gives their connection infos."""
+    infos = {disk.volume: storage.export(lab, guest.host, disk.volume) for disk in guest.disks}
+    kernel_initiator.attach(lab, guest.host, [infos[disk.volume] for disk in guest.disks if disk.initiator == "kernel"])
+    for info in infos.values():
+        define_chap_secret(lab, guest.host, info)
+    return infos
 
 
 def load(lab: Lab, name: str) -> Guest:
@@ -123,9 +133,10 @@ def check(lab: Lab, name: str) -> dict[str, t.Any]:
     consoles = {path.parent.parent.name: verify.read_console(path) for path in _consoles(lab, name)}
     volumes = storage.volumes(lab)
     # In this order: what a running guest writes between the two readings can only make the volume newer.
-    contents = {
-        disk.volume: verify.read_volume(storage.volume_path(lab, disk.volume), guest.run, volumes[disk.volume].serial) for disk in guest.disks
-    }
+    contents = {}
+    for disk in guest.disks:
+        path, serial = storage.volume_path(lab, disk.volume), volumes[disk.volume].serial
+        contents[disk.volume] = verify.read_volume(path, guest.run, serial)
     users = {disk.volume: other for other in names(lab) for disk in load(lab, other).disks}
     others = {}
     for volume, before in guest.other_volumes.items():
@@ -258,4 +269,3 @@ def _consoles(lab: Lab, name: str) -> list[Path]:
 
 def _record_path(lab: Lab, name: str) -> Path:
     return lab.state_dir / "guests" / f"{name}.json"
-

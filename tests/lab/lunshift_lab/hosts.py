@@ -9,7 +9,7 @@ from __future__ import annotations
 import subprocess
 import typing as t
 
-from . import namespace_hosts
+from . import namespace_hosts, uml_hosts
 from .context import HOSTS, Lab, LabError
 from .process import run
 
@@ -26,12 +26,7 @@ class Kind(t.Protocol):
     def command(self, lab: Lab, host: str, argv: t.Sequence[str]) -> list[str]: ...
 
 
-KINDS: dict[str, Kind] = {"namespace": t.cast(Kind, namespace_hosts)}
-try:
-    from . import uml_hosts
-    KINDS["uml"] = t.cast(Kind, uml_hosts)
-except ImportError:
-    pass
+KINDS: dict[str, Kind] = {"namespace": t.cast(Kind, namespace_hosts), "uml": t.cast(Kind, uml_hosts)}
 
 
 def kind_of(host: str) -> Kind:
@@ -42,7 +37,7 @@ def kind_of(host: str) -> Kind:
 
 
 def is_up(lab: Lab, host: str) -> bool:
-    return any(host in kind.host_names and kind.is_up(lab, host) for kind in KINDS.values())
+    return kind_of(host).is_up(lab, host)
 
 
 def live(lab: Lab) -> list[str]:

@@ -21,7 +21,8 @@ def write(lab: Lab) -> Path:
     """Write the inventory directory; gives its path."""
     directory = lab.state_dir / "inventory"
     directory.mkdir(parents=True, exist_ok=True)
-    children = {group: {"hosts": {host: _host_vars(lab, host) for host in names if hosts.is_up(lab, host)}} for group, names in GROUPS.items()}
+    live = hosts.live(lab)
+    children = {group: {"hosts": {host: _host_vars(lab, host) for host in names if host in live}} for group, names in GROUPS.items()}
     variables = {
         "ansible_user": "root",
         "ansible_ssh_private_key_file": str(lab.ssh_key),

@@ -13,7 +13,6 @@ import typing as t
 
 from . import hosts
 from .context import Lab
-from .storage import Export
 
 # $1 portal, $2 target, then LUN numbers. Manual scans: a login alone shows no LUN.
 _ATTACH = """
@@ -58,7 +57,8 @@ exit 0
 
 def by_path(data: dict[str, t.Any]) -> str:
     """The name that udev gives the device of a connection info's data."""
-    lun = Export(host="", volume="", target_lun=data["target_lun"]).by_path_lun
+    number = data["target_lun"]
+    lun = str(number) if number < 256 else f"0x{number << 48:016x}"
     return f"/dev/disk/by-path/ip-{data['target_portal']}-iscsi-{data['target_iqn']}-lun-{lun}"
 
 

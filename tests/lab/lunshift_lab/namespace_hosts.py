@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import time
 import typing as t
 from pathlib import Path
@@ -47,7 +46,7 @@ def down(lab: Lab) -> None:
     """Killing a host's first process ends everything in it, mounts and network included."""
     for host in host_names:
         process.end(lab.host_dir(host) / "pid")
-        network.remove_interface(lab, host)
+        network.remove_interface(lab.interface_of(host))
 
 
 def command(lab: Lab, host: str, argv: t.Sequence[str]) -> list[str]:
@@ -111,6 +110,3 @@ def _start_daemons(lab: Lab, host: str) -> None:
 def _wait_for_libvirt(lab: Lab, host: str) -> None:
     process.run(["virsh", "-c", lab.libvirt_uri_of(host), "version"])
 
-
-if sys.version_info < (3, 11):
-    raise LabError("the lab needs Python 3.11 or later")

@@ -37,7 +37,7 @@ def add_tap(lab: Lab, host: str) -> str:
 
 def add_veth(lab: Lab, interface: str, pid: int, *, mac: str, address_name: str) -> None:
     """A pair of interfaces between the bridge and the network namespace of a process, where it is eth0."""
-    _remove(interface)
+    remove_interface(interface)
     run(["ip", "link", "add", interface, "type", "veth", "peer", "name", "eth0", "address", mac, "netns", str(pid)])
     run(["ip", "link", "set", interface, "master", lab.bridge, "up"])
     inside = ["nsenter", "-t", str(pid), "-n", "ip"]
@@ -59,23 +59,19 @@ def bind_hosts_to_their_targets(lab: Lab) -> None:
     others = f"ls{lab.lab_id}s-*"
     rules += [f'iifname "{others}" drop', f'oifname "{others}" drop']
     chain = "\n".join(["type filter hook forward priority filter; policy accept;", *rules])
-    run(["nft", "-f", "-"], stdin=f"table bridge {lab.bridge}\ndelete table bridge {lab.bridge}\ntable bridge {lab.bridge} {{\nchain forward {{\n{chain}\n}}\n}}\n")
+    run(["nft", "-f", "-"], stdin=f"{_no_table(lab)}table bridge {lab.bridge} {{\nchain forward {{\n{chain}\n}}\n}}\n")
 
 
-def remove_interface(lab: Lab, host: str) -> None:
-    """Take the host off the bridge; its target's port goes with the target."""
-    _remove(lab.interface_of(host))
-
-
-def remove_storage_interface(lab: Lab, host: str) -> None:
-    _remove(lab.storage_interface_of(host))
+def remove_interface(interface: str) -> None:
+    if _exists(interface):
+        run(["ip", "link", "del", interface])
 
 
 def remove_bridge(lab: Lab) -> None:
-    run(["nft", "-f", "-"], stdin=f"table bridge {lab.bridge}\ndelete table bridge {lab.bridge}\n")
-    _remove(lab.bridge)
+    run(["nft", "-f", "-"], stdin=_no_table(lab))
+    remove_interface(lab.bridge)
 
 
-def _remove(interface: str) -> None:
-    if _exists(interface):
-        run(["ip", "link", "del", interface])
+def _no_table(lab: Lab) -> str:
+    """nft commands after which there is no table, whether or not there was one."""
+    return f"table bridge {lab.bridge}\ndelete table bridge {lab.bridge}\n"

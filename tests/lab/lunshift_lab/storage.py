@@ -23,7 +23,7 @@ import secrets
 import subprocess
 import typing as t
 import uuid
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from . import network, process
@@ -35,6 +35,8 @@ DEFAULT_VOLUMES = ("vol1", "vol2", "vol3", "vol4")
 DEFAULT_SIZE_MIB = 64
 # Where each host's LUN numbers begin; no number means the same volume on two hosts.
 FIRST_LUN = {"hosta": 1, "hostb": 101, "uml1": 11, "uml2": 271}
+# A number above 255 goes over the wire in SAM-5's flat form; Linux and libiscsi call the LUN by that form.
+FLAT_LUN = 0x4000
 # tgtd's own limits for what it gives in the vital product data.
 MAX_SCSI_ID, MAX_SCSI_SN = 36, 36
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,30}")
@@ -58,15 +60,6 @@ class Export:
     host: str
     volume: str
     target_lun: int
-
-    @property
-    def lun(self) -> int:
-        """The number that initiators use: tgtd addresses LUNs above 255 in the flat way (SAM-5)."""
-        return self.target_lun if self.target_lun < 256 else self.target_lun | 0x4000
-
-    @property
-    def by_path_lun(self) -> str:
-        return str(self.lun) if self.lun < 256 else f"0x{self.lun << 48:016x}"
 
 
 @dataclass
@@ -97,7 +90,7 @@ def down(lab: Lab) -> None:
     process.end(_directory(lab) / "pid")
     for host in HOSTS:
         process.end(_target_directory(lab, host) / "pid")
-        network.remove_storage_interface(lab, host)
+        network.remove_interface(lab.storage_interface_of(host))
 
 
 def is_up(lab: Lab) -> bool:
@@ -143,9 +136,9 @@ def export(lab: Lab, host: str, volume: str, *, target_lun: int | None = None, c
         found = find_export(state.exports, host, volume)
         if found is None:
             taken = {entry.target_lun for entry in state.exports if entry.host == host}
-            number = target_lun if target_lun is not None else next(n for n in range(FIRST_LUN[host], 16384) if n not in taken)
-            if number in taken or not 0 < number < 16384:
-                raise LabError(f"LUN {number} of {host}'s target is taken, or not between 1 and 16383")
+            number = target_lun if target_lun is not None else next(n for n in range(FIRST_LUN[host], FLAT_LUN) if n not in taken)
+            if number in taken or not 0 < number < FLAT_LUN:
+                raise LabError(f"LUN {number} of {host}'s target is taken, or not between 1 and {FLAT_LUN - 1}")
             found = Export(host=host, volume=volume, target_lun=number)
             state.exports.append(found)
         elif target_lun not in (None, found.target_lun):
@@ -163,6 +156,11 @@ def unexport(lab: Lab, host: str, volume: str) -> None:
         if not any(entry.host == host for entry in state.exports):
             state.chap.pop(host, None)
         _follow(lab, state)
+
+
+def initiator_lun(target_lun: int) -> int:
+    """The number by which initiators ask for the array's LUN."""
+    return target_lun if target_lun < 256 else target_lun | FLAT_LUN
 
 
 def find_export(entries: t.Iterable[Export], host: str, volume: str) -> Export | None:
@@ -279,7 +277,7 @@ def _connection_info(lab: Lab, state: State, entry: Export) -> dict[str, t.Any]:
         "target_discovered": False,
         "target_portal": f"{lab.address_of(STORAGE)}:{PORT}",
         "target_iqn": lab.iqn_of(entry.host),
-        "target_lun": entry.lun,
+        "target_lun": initiator_lun(entry.target_lun),
         "volume_id": state.volumes[entry.volume].serial,
         "access_mode": "rw",
     }
@@ -387,6 +385,10 @@ def _follow_account(lab: Lab, state: State, host: str, accounts: list[str]) -> N
         _tgtadm(lab, host, "--mode", "account", "--op", "bind", *_TID, "--user", wanted[0])
 
 
+# What tgtd calls it -> what we call it.
+_LUN_KEYS = {"Type": "type", "SCSI ID": "scsi_id", "SCSI SN": "scsi_sn", "Backing store path": "backing_store", "Online": "online"}
+
+
 def _parse_targets(text: str) -> list[dict[str, t.Any]]:
     """tgtadm's listing of targets: sections by indentation, C(name: value) inside."""
     targets: list[dict[str, t.Any]] = []
@@ -399,11 +401,10 @@ def _parse_targets(text: str) -> list[dict[str, t.Any]]:
             section = key
         elif section == "LUN information" and key == "LUN":
             number = int(value)
-            targets[-1]["luns"].append({"target_lun": number, "lun": replace(_NO_EXPORT, target_lun=number).lun})
+            targets[-1]["luns"].append({"target_lun": number, "lun": initiator_lun(number)})
         elif section == "LUN information" and targets[-1]["luns"]:
-            name = {"Type": "type", "SCSI ID": "scsi_id", "SCSI SN": "scsi_sn", "Backing store path": "backing_store", "Online": "online"}.get(key)
-            if name:
-                targets[-1]["luns"][-1][name] = value
+            if key in _LUN_KEYS:
+                targets[-1]["luns"][-1][_LUN_KEYS[key]] = value
         elif section == "ACL information" and line.strip():
             targets[-1]["acl"].append(line.strip())
         elif section == "Account information" and line.strip():
@@ -412,9 +413,6 @@ def _parse_targets(text: str) -> list[dict[str, t.Any]]:
         # LUN 0 is tgtd's controller, not a volume.
         target["luns"] = [{**lun, "volume": Path(lun["backing_store"]).stem} for lun in target["luns"] if lun.get("type") == "disk"]
     return targets
-
-
-_NO_EXPORT = Export(host="", volume="", target_lun=0)
 
 
 def _sessions(lab: Lab, host: str) -> list[dict[str, t.Any]]:

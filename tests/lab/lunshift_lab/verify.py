@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import re
 import struct
@@ -151,4 +152,4 @@ def judge(consoles: dict[str, Console], volumes: dict[str, VolumeContent], other
 def _longest_pause_ms(acknowledged: dict[int, int]) -> int:
     """By the guest's own clock, which stands still while the guest does not run."""
     times = [acknowledged[number] for number in sorted(acknowledged)]
-    return max((later - earlier for earlier, later in zip(times, times[1:])), default=0)
+    return max((later - earlier for earlier, later in itertools.pairwise(times)), default=0)
