@@ -17,6 +17,7 @@ attributes:
     description: Returns what changed, or in check mode what would change, when diff mode is on.
   platform:
     description: The operating systems that the module supports.
+    support: full
     platforms: linux
 """
 
