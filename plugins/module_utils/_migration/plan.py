@@ -13,9 +13,10 @@ import typing as t
 from dataclasses import asdict, dataclass
 
 from ansible_collections.lunshift.migration.plugins.module_utils._connection_info import parse, parse_portal, redact
-from ansible_collections.lunshift.migration.plugins.module_utils._domain_xml import disks, rewrite
 from ansible_collections.lunshift.migration.plugins.module_utils._errors import InputError
 from ansible_collections.lunshift.migration.plugins.module_utils._migration.outcome import outcome
+from ansible_collections.lunshift.migration.plugins.module_utils._xml.disks import disks
+from ansible_collections.lunshift.migration.plugins.module_utils._xml.rewrite import rewrite
 
 _BY_PATH = re.compile(r"/dev/disk/by-path/ip-(?P<portal>.+)-iscsi-(?P<iqn>.+)-lun-(?P<lun>[0-9]+|0x[0-9a-f]{16})")
 # Addresses that mean the same on every host; rewriting them would only narrow or widen who may connect.
@@ -73,7 +74,7 @@ def planned_volumes(
 def connection_of_disk(disk: Disk) -> dict[str, t.Any] | None:
     """Connection info as the domain itself has it, without secrets; None when its source does not tell.
 
-    ``disk`` is an entry of :func:`_domain_xml.disks`.
+    ``disk`` is an entry of :func:`_xml.disks.disks`.
     """
     if disk["initiator"] == "libiscsi":
         iqn, _slash, lun = str(disk["source"]).rpartition("/")
@@ -188,7 +189,7 @@ def plan(
             )
         if told or own:
             connections[volume.key] = told or own
-    warnings = [f"{source_name}: {warning['message']}" for warning in source.get("warnings") or []]
+    warnings = [f"{source_name}: {caution['message']}" for caution in source.get("cautions") or []]
     return _as_plan("migrate", here, volumes, problems, warnings, connections, now)
 
 
@@ -240,8 +241,8 @@ def _naming_problems(
     here: t.Mapping[str, t.Any], overrides: t.Mapping[str, str], volumes: t.Sequence[PlannedVolume]
 ) -> list[str]:
     """What the rewriting will refuse, found now: nothing has been connected yet."""
-    assumed: dict[str, t.Any] = {volume.key: "/dev/disk/by-path/unknown-yet" for volume in volumes}
-    by_target = {target: "/dev/disk/by-path/unknown-yet" for target in overrides}
+    assumed: dict[str, t.Any] = {volume.key: f"/dev/disk/by-path/unknown-yet-{volume.key}" for volume in volumes}
+    by_target = {target: f"/dev/disk/by-path/unknown-yet-{key}" for target, key in overrides.items()}
     problems: list[str] = []
     for xml in (here["xml"], here.get("inactive_xml")):
         if not xml:

@@ -1,0 +1,229 @@
+# Copyright (c) 2026, the lunshift.migration authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import pytest
+from ansible_collections.lunshift.migration.plugins.module_utils._errors import InputError
+from ansible_collections.lunshift.migration.plugins.module_utils._migration import plan as planning
+
+UUID = "6c1f3b7e-9f0d-4f53-9d52-0c4ed3a6a001"
+RUNNING = {"state": "running", "reason": "booted", "code": 1, "reason_code": 1}
+BY_PATH = "/dev/disk/by-path/ip-10.0.0.1:3260-iscsi-iqn.2026-11.org.example:hosta-lun-3"
+
+
+def block_disk(target: str, serial: str | None, source: str = BY_PATH) -> str:
+    named = f"<serial>{serial}</serial>" if serial else ""
+    return f"<disk type='block' device='disk'><source dev='{source}'/><target dev='{target}' bus='virtio'/>{named}</disk>"
+
+
+def network_disk(target: str, serial: str) -> str:
+    return (
+        "<disk type='network' device='disk'><source protocol='iscsi' name='iqn.2026-11.org.example:hosta/5'>"
+        "<host name='fd00::1' port='3261'/><initiator><iqn name='iqn.2026-11.org.example:init'/></initiator></source>"
+        f"<target dev='{target}' bus='virtio'/><serial>{serial}</serial></disk>"
+    )
+
+
+def domain_xml(*disks: str) -> str:
+    return f"<domain type='kvm'><name>web1</name><uuid>{UUID}</uuid><devices>{''.join(disks)}</devices></domain>"
+
+
+def domain(*disks: str, inactive: str | None = None, **more: object) -> dict:
+    xml = domain_xml(*disks)
+    return {
+        "exists": True,
+        "name": "web1",
+        "uuid": UUID,
+        "state": RUNNING,
+        "job": {"active": False, "operation": None},
+        "xml": xml,
+        "inactive_xml": inactive if inactive is not None else xml,
+        "blockers": [],
+        "cautions": [],
+        **more,
+    }
+
+
+ABSENT = {"exists": False, "name": "web1", "uuid": None}
+
+
+def make_plan(source: dict, destination: dict = ABSENT, **more: object) -> dict:
+    arguments: dict = {
+        "source_name": "hosta",
+        "destination_name": "hostb",
+        "source_connections": {},
+        "overrides": {},
+        "destination_initiator": "same",
+        "allow_nova_managed": False,
+    }
+    arguments.update(more)
+    return planning.plan(source=source, destination=destination, **arguments)
+
+
+def test_plan_names_volumes_and_how_the_source_reaches_them():
+    result = make_plan(domain(block_disk("vda", "one"), network_disk("vdb", "two")))
+    assert result["action"] == "migrate"
+    assert result["problems"] == []
+    assert [(volume["key"], volume["target"], volume["source_initiator"]) for volume in result["volumes"]] == [
+        ("one", "vda", "kernel"),
+        ("two", "vdb", "libiscsi"),
+    ]
+    assert result["source_connections"]["one"]["data"] == {
+        "target_portal": "10.0.0.1:3260",
+        "target_iqn": "iqn.2026-11.org.example:hosta",
+        "target_lun": 3,
+    }
+    assert result["source_connections"]["two"] == {
+        "driver_volume_type": "iscsi",
+        "data": {"target_portal": "[fd00::1]:3261", "target_iqn": "iqn.2026-11.org.example:hosta", "target_lun": 5},
+        "libvirt": {"initiator_iqn": "iqn.2026-11.org.example:init"},
+    }
+
+
+def test_lun_above_255_is_read_from_its_by_path_name():
+    name = BY_PATH.replace("lun-3", "lun-0x410f000000000000")
+    (disk,) = make_plan(domain(block_disk("vda", "one", name)))["source_connections"].values()
+    assert disk["data"]["target_lun"] == 0x410F
+
+
+def test_all_problems_are_told_at_once():
+    source = domain(
+        block_disk("vda", "one"),
+        block_disk("vdb", None),
+        blockers=[{"id": "snapshots", "message": "the domain has snapshots"}, {"id": "nova_managed", "message": "Nova manages it"}],
+    )
+    other = {"exists": True, "name": "web1", "uuid": "another", "state": {"state": "shutoff", "reason": "unknown"}}
+    problems = make_plan(source, other)["problems"]
+    for words in ("hosta: the domain has snapshots", "hosta: Nova manages it", "hostb: another domain has the name", "vdb"):
+        assert any(words in problem for problem in problems), words
+    assert not any("vda" in problem for problem in problems)
+
+
+def test_nova_managed_domain_only_when_the_operator_insists():
+    source = domain(block_disk("vda", "one"), blockers=[{"id": "nova_managed", "message": "Nova manages it"}])
+    assert make_plan(source)["problems"] != []
+    assert make_plan(source, allow_nova_managed=True)["problems"] == []
+
+
+def test_override_names_a_volume_whose_serial_does_not():
+    result = make_plan(domain(block_disk("vda", None)), overrides={"vda": "volume-9"})
+    assert result["problems"] == []
+    assert [volume["key"] for volume in result["volumes"]] == ["volume-9"]
+
+
+def test_a_connection_that_contradicts_the_domain_is_a_problem():
+    told = {"driver_volume_type": "iscsi", "data": {"target_portal": "10.0.0.1", "target_iqn": "iqn.2026-11.org.example:hosta", "target_lun": 4}}
+    (problem,) = make_plan(domain(block_disk("vda", "one")), source_connections={"one": told})["problems"]
+    assert "hosta" in problem and "vda" in problem and BY_PATH in problem
+    told["data"]["target_lun"] = 3
+    assert make_plan(domain(block_disk("vda", "one")), source_connections={"one": told})["problems"] == []
+
+
+def test_a_domain_that_moved_already_only_needs_the_source_cleaned():
+    result = make_plan(ABSENT, domain(block_disk("vda", "one")), source_connections={"one": {"known": True}})
+    assert result["action"] == "finish"
+    assert result["source_connections"] == {"one": {"known": True}}
+
+
+def test_a_domain_that_nobody_has_is_a_problem():
+    result = make_plan(ABSENT, ABSENT)
+    assert result["action"] == "none"
+    assert "neither on hosta nor on hostb" in result["problems"][0]
+
+
+def test_a_stale_definition_on_the_destination_is_refused():
+    stale = {"exists": True, "name": "web1", "uuid": UUID, "state": {"state": "shutoff", "reason": "shutdown"}, "job": {"active": False}}
+    (problem,) = make_plan(domain(block_disk("vda", "one")), stale)["problems"]
+    assert "hostb" in problem and "undefine" in problem
+
+
+def test_a_disk_of_the_next_boot_is_mapped_but_not_attached():
+    source = domain(block_disk("vda", "one"), inactive=domain_xml(block_disk("vda", "one"), block_disk("vdb", "two")))
+    result = make_plan(source)
+    assert [(volume["key"], volume["live"]) for volume in result["volumes"]] == [("one", True), ("two", False)]
+    connections = {
+        key: {"driver_volume_type": "iscsi", "data": {"target_portal": "10.0.0.1", "target_iqn": "iqn.2026-11.org.example:hostb", "target_lun": lun}}
+        for key, lun in (("one", 7), ("two", 8))
+    }
+    mapped = planning.device_map(result, {"one": "/dev/attached"}, connections, {})
+    assert mapped["map"] == {
+        "one": "/dev/attached",
+        "two": "/dev/disk/by-path/ip-10.0.0.1:3260-iscsi-iqn.2026-11.org.example:hostb-lun-8",
+    }
+
+
+def test_device_map_holds_no_secret():
+    result = make_plan(domain(block_disk("vda", "one"), inactive=domain_xml(network_disk("vdb", "two"))))
+    info = {
+        "driver_volume_type": "iscsi",
+        "data": {
+            "target_portal": "10.0.0.1",
+            "target_iqn": "iqn.2026-11.org.example:hostb",
+            "target_lun": 8,
+            "auth_method": "CHAP",
+            "auth_username": "user",
+            "auth_password": "planted-secret",
+        },
+    }
+    mapped = planning.device_map(result, {"one": "/dev/attached"}, {"two": info}, {})
+    assert "planted-secret" not in str(mapped)
+    assert mapped["map"]["two"]["data"]["auth_username"] == "user"
+
+
+def lun(node: str, **more: object) -> dict:
+    path = {"node": node, "portal": "10.0.0.1:3260", "iqn": "iqn.2026-11.org.example:hosta", "lun": 3, "by_path": [BY_PATH], "by_id": ["/dev/disk/by-id/wwn-1"]}
+    identity = {"wwid": "naa.1", "unit_serial": "s", "vendor": "v", "model": "m"}
+    sizes = {"size_bytes": 1, "logical_block_bytes": 512, "physical_block_bytes": 512}
+    return {**identity, **sizes, "multipath": None, "paths": [path], **more}
+
+
+@pytest.mark.parametrize("used", [BY_PATH, "/dev/disk/by-id/wwn-1", "/dev/sda"])
+def test_source_identity_is_that_of_the_device_in_use(used: str):
+    result = make_plan(domain(block_disk("vda", "one", used)))
+    side = planning.source_side(result, {"luns": [lun("sda")], "volumes": {}})
+    assert side["identities"]["one"]["wwid"] == "naa.1"
+    assert side["connections"]["one"]["data"]["target_lun"] == 3
+    assert side["problems"] == []
+
+
+def test_source_device_behind_a_map_is_found_with_all_its_paths():
+    multipath = {"name": "mpatha", "device": "/dev/dm-0", "uuid": "mpath-31"}
+    both = lun("sda", multipath=multipath)
+    both["paths"].append({**both["paths"][0], "node": "sdb", "portal": "10.0.0.2:3260"})
+    result = make_plan(domain(block_disk("vda", "one", "/dev/disk/by-id/dm-uuid-mpath-31")))
+    side = planning.source_side(result, {"luns": [both], "volumes": {}})
+    assert side["connections"]["one"]["data"]["target_portals"] == ["10.0.0.1:3260", "10.0.0.2:3260"]
+
+
+def test_source_device_that_is_not_there_is_a_problem():
+    result = make_plan(domain(block_disk("vda", "one", "/dev/vg/lv")))
+    side = planning.source_side(result, {"luns": [lun("sda")], "volumes": {}})
+    assert side["identities"] == {"one": None}
+    assert "/dev/vg/lv" in side["problems"][0]
+
+
+def test_requests_name_every_volume_without_connection_info():
+    volumes = make_plan(domain(block_disk("vda", "one"), network_disk("vdb", "two")))["volumes"]
+    with pytest.raises(InputError) as caught:
+        planning.volume_requests(volumes, {}, side="destination", host="hostb")
+    assert caught.value.error_id == "missing_connection"
+    assert len(caught.value.details["problems"]) == 2
+    assert planning.volume_requests(volumes, {"two": {"x": 1}}, side="source", host="hosta", skip_unknown=True) == [
+        {"serial": "two", "connection_info": {"x": 1}, "initiator": "libiscsi"}
+    ]
+
+
+@pytest.mark.parametrize(
+    ("used", "given", "expected"),
+    [
+        ("0.0.0.0", {}, {}),
+        ("127.0.0.1", {}, {}),
+        ("10.0.0.11", {}, {"vnc": "10.0.0.12"}),
+        ("10.0.0.11", {"vnc": "10.9.9.9"}, {"vnc": "10.9.9.9"}),
+        (None, {}, {}),
+    ],
+)
+def test_listen_address_changes_only_when_it_is_the_sources_alone(used, given, expected):
+    assert planning.listen_addresses({"vnc": used}, given, {"vnc": "10.0.0.12"}) == expected
