@@ -21,10 +21,15 @@ SAMPLES = 64
 BLOCK_BYTES = 4096
 PAUSE_S = 1.0
 
+# Stands for the hash of a block that a volume is too small to have; no block of another volume is equal to it.
+PAST_END = "past_end"
+
 # Reads BLOCK_BYTES at an offset.
 Reader = t.Callable[[int], bytes]
-# Offset (as text, for JSON) -> hashes of the first and the second reading; None where all bytes are zero.
-Fingerprint = t.Dict[str, t.List[t.Optional[str]]]
+# Offset -> hash of the block; None where all bytes are zero.
+Sample = dict[int, t.Optional[str]]
+# Offset (as text, for JSON) -> hashes of the first and the second reading.
+Fingerprint = dict[str, list[t.Optional[str]]]
 
 _ZEROS = bytes(BLOCK_BYTES)
 
@@ -48,16 +53,16 @@ def offsets(size_bytes: int) -> tuple[int, ...]:
     return tuple(block * BLOCK_BYTES for block in sorted(chosen))
 
 
-def read_sample(read: Reader, size_bytes: int) -> dict[int, str | None]:
-    """One reading of every sample block."""
-    return {offset: _digest(read(offset)) for offset in offsets(size_bytes)}
+def read_sample(read: Reader, where: t.Iterable[int], size_bytes: int) -> Sample:
+    """One reading of the blocks at ``where``, which may have been chosen for a larger volume."""
+    return {offset: _digest(read(offset)) if offset + BLOCK_BYTES <= size_bytes else PAST_END for offset in where}
 
 
 def _digest(block: bytes) -> str | None:
     return None if block == _ZEROS else hashlib.sha256(block).hexdigest()
 
 
-def combine(first: t.Mapping[int, str | None], second: t.Mapping[int, str | None]) -> Fingerprint:
+def combine(first: Sample, second: Sample) -> Fingerprint:
     """Both readings of one volume."""
     return {str(offset): [first[offset], second[offset]] for offset in first}
 
@@ -75,9 +80,7 @@ class DirectReader:
         self._descriptor = os.open(self._device, os.O_RDONLY | os.O_DIRECT | os.O_CLOEXEC)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: types.TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: types.TracebackType | None) -> None:
         os.close(self._descriptor)
         self._buffer.close()
 
@@ -87,4 +90,16 @@ class DirectReader:
         return self._buffer[:]
 
 
-__all__ = ("BLOCK_BYTES", "DirectReader", "Fingerprint", "PAUSE_S", "Reader", "SAMPLES", "combine", "offsets", "read_sample")
+__all__ = (
+    "BLOCK_BYTES",
+    "PAST_END",
+    "PAUSE_S",
+    "SAMPLES",
+    "DirectReader",
+    "Fingerprint",
+    "Reader",
+    "Sample",
+    "combine",
+    "offsets",
+    "read_sample",
+)

@@ -140,9 +140,7 @@ class Session:
             )
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: types.TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: types.TracebackType | None) -> None:
         if not self._lost and self._library.iscsi_logout_sync(self._context) == 0:
             self._library.iscsi_destroy_context(self._context)
         else:
@@ -187,4 +185,4 @@ class Session:
         return str(text.decode("utf-8", "replace").strip()) or "no reason given"
 
 
-__all__ = ("CommandError", "Library", "LibraryMissing", "LoginError", "MAX_LUN", "Session", "SessionLost", "load")
+__all__ = ("MAX_LUN", "CommandError", "Library", "LibraryMissing", "LoginError", "Session", "SessionLost", "load")

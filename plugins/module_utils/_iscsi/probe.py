@@ -4,16 +4,14 @@
 
 # This file is PRIVATE to the lunshift.migration collection: it may change in any release.
 
-"""Ask targets about volumes by user-space sessions from this host: login, INQUIRY, READ CAPACITY, logout; no device.
+"""Ask targets about volumes by user-space sessions from this host: login, INQUIRY, READ CAPACITY, READ, logout; no device.
 
 Bounded in threads and in time: a dead portal is found out once, not once per volume.
 """
 
 from __future__ import annotations
 
-import queue
 import socket
-import threading
 import time
 import typing as t
 from dataclasses import dataclass
@@ -22,8 +20,8 @@ from ansible_collections.lunshift.migration.plugins.module_utils._connection_inf
 from ansible_collections.lunshift.migration.plugins.module_utils._errors import MigrationError
 from ansible_collections.lunshift.migration.plugins.module_utils._iscsi import fingerprint, libiscsi, vpd
 from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.identity import Identity
+from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.pool import run_bounded
 
-THREADS = 8
 CONNECT_TIMEOUT_S = 5
 COMMAND_TIMEOUT_S = 10
 # For all volumes together; a target that takes connections but never answers must not hold up the play.
@@ -40,12 +38,11 @@ _CAPACITY_BYTES = 32
 
 @dataclass(frozen=True)
 class Question:
-    """A volume to ask for. ``sample`` asks for its fingerprint, too."""
+    """A volume to ask for."""
 
     serial: str
     connection: IscsiConnection
     initiator_iqn: str
-    sample: bool = False
 
 
 @dataclass(frozen=True)
@@ -53,7 +50,7 @@ class Answer:
     """What is known of a volume; ``problem`` says why something is missing."""
 
     identity: Identity | None = None
-    fingerprint: fingerprint.Fingerprint | None = None
+    sample: fingerprint.Sample | None = None
     problem: str | None = None
 
 
@@ -68,13 +65,34 @@ class _SessionKey:
     chap: Chap | None
 
 
-_Answers = t.Dict[str, Answer]
-_Portal = t.Tuple[str, int]
-_Result = t.TypeVar("_Result")
+_Answers = dict[str, Answer]
+_Portal = tuple[str, int]
+_Job = t.Callable[[libiscsi.Session, Question, IscsiPath], Answer]
 
 
-def ask(questions: t.Sequence[Question], *, load: t.Callable[[], t.Any] = libiscsi.load) -> _Answers:
-    """The answer for every question's serial."""
+def ask_identities(questions: t.Sequence[Question], *, load: t.Callable[[], t.Any] = libiscsi.load) -> _Answers:
+    """The identity of every question's volume, by serial."""
+    return _ask(questions, lambda session, _question, way: _identify(session, way), load)
+
+
+def read_samples(
+    questions: t.Sequence[Question],
+    where: t.Sequence[int],
+    identities: t.Mapping[str, Identity],
+    *,
+    load: t.Callable[[], t.Any] = libiscsi.load,
+) -> _Answers:
+    """One reading of the blocks at ``where`` of every question's volume, by serial."""
+
+    def read(session: libiscsi.Session, question: Question, way: IscsiPath) -> Answer:
+        identity = identities[question.serial]
+        reader = _block_reader(session, way.lun, identity.logical_block_bytes)
+        return Answer(sample=fingerprint.read_sample(reader, where, identity.size_bytes))
+
+    return _ask(questions, read, load)
+
+
+def _ask(questions: t.Sequence[Question], job: _Job, load: t.Callable[[], t.Any]) -> _Answers:
     if not questions:
         return {}
     try:
@@ -83,9 +101,10 @@ def ask(questions: t.Sequence[Question], *, load: t.Callable[[], t.Any] = libisc
         return {question.serial: Answer(problem=str(exc)) for question in questions}
     deadline = time.monotonic() + TOTAL_TIMEOUT_S
     portals = sorted({(way.address, way.port) for question in questions for way in question.connection.paths})
-    silent = _run(portals, _why_unreachable, deadline, late="no answer to a connection in time")
+    late_connection: str | None = "no answer to a connection in time"
+    silent = run_bounded(portals, _why_unreachable, deadline=deadline, late=late_connection)
     answers: _Answers = {}
-    sessions: dict[_SessionKey, dict[str, tuple[Question, IscsiPath]]] = {}
+    sessions: dict[_SessionKey, list[tuple[Question, IscsiPath]]] = {}
     for question in questions:
         way = next((way for way in question.connection.paths if silent[way.address, way.port] is None), None)
         if way is None:
@@ -94,13 +113,13 @@ def ask(questions: t.Sequence[Question], *, load: t.Callable[[], t.Any] = libisc
             answers[question.serial] = Answer(problem=f"LUN {way.lun} of {way.iqn}: libiscsi cannot address a LUN above {libiscsi.MAX_LUN}")
         else:
             key = _SessionKey(way.address, way.port, way.iqn, question.initiator_iqn, question.connection.chap)
-            sessions.setdefault(key, {})[question.serial] = (question, way)
-    late = f"no answer within {TOTAL_TIMEOUT_S} s; check the target and the network to it"
-    told = _run(list(sessions), lambda key: _ask_session(library, key, list(sessions[key].values())), deadline, late=None)
+            sessions.setdefault(key, []).append((question, way))
+    nothing: _Answers = {}
+    told = run_bounded(list(sessions), lambda key: _in_one_session(library, key, sessions[key], job), deadline=deadline, late=nothing)
     for key, volumes in sessions.items():
-        result = told[key] or {}
-        for serial in volumes:
-            answers[serial] = result.get(serial, Answer(problem=f"{key.iqn} at {key.address}:{key.port}: {late}"))
+        for question, way in volumes:
+            late = f"{way.iqn} at portal {way.portal} gave no answer within {TOTAL_TIMEOUT_S} s; check the target and the network to it"
+            answers[question.serial] = told[key].get(question.serial, Answer(problem=late))
     return answers
 
 
@@ -118,69 +137,28 @@ def _why_unreachable(portal: _Portal) -> str | None:
     return None
 
 
-def _run(
-    items: t.Sequence[t.Any], function: t.Callable[[t.Any], _Result], deadline: float, late: _Result
-) -> dict[t.Any, _Result]:
-    """Call ``function`` for every item in a few threads; ``late`` stands for what is not there at the deadline.
-
-    The threads are daemons: one that hangs in the library does not keep the module from ending.
-    """
-    todo: queue.SimpleQueue[t.Any] = queue.SimpleQueue()
-    done: queue.SimpleQueue[tuple[t.Any, _Result | None, BaseException | None]] = queue.SimpleQueue()
-    for item in items:
-        todo.put(item)
-
-    def work() -> None:
-        while True:
-            try:
-                item = todo.get_nowait()
-            except queue.Empty:
-                return
-            try:
-                done.put((item, function(item), None))
-            except BaseException as exc:  # noqa: BLE001  (raised again by the thread that waits)
-                done.put((item, None, exc))
-
-    for _number in range(min(THREADS, len(items))):
-        threading.Thread(target=work, daemon=True).start()
-    results: dict[t.Any, _Result] = {item: late for item in items}
-    for _item in items:
-        try:
-            item, result, error = done.get(timeout=max(0.0, deadline - time.monotonic()))
-        except queue.Empty:
-            break
-        if error is not None:
-            raise error
-        results[item] = t.cast(_Result, result)
-    return results
-
-
-def _ask_session(library: t.Any, key: _SessionKey, volumes: t.Sequence[tuple[Question, IscsiPath]]) -> _Answers:
+def _in_one_session(library: t.Any, key: _SessionKey, volumes: t.Sequence[tuple[Question, IscsiPath]], job: _Job) -> _Answers:
     answers: _Answers = {}
-    way = volumes[0][1]
     try:
-        with libiscsi.Session(library, way, key.initiator_iqn, key.chap, COMMAND_TIMEOUT_S) as session:
-            for question, its_way in volumes:
-                answers[question.serial] = _identify(session, its_way)
-            _add_fingerprints(session, volumes, answers)
+        with libiscsi.Session(library, volumes[0][1], key.initiator_iqn, key.chap, COMMAND_TIMEOUT_S) as session:
+            for question, way in volumes:
+                try:
+                    answers[question.serial] = job(session, question, way)
+                except libiscsi.CommandError as exc:
+                    answers[question.serial] = Answer(problem=str(exc))
     except MigrationError as exc:
-        # Whoever has an answer already keeps it; samples that are missing then count as a problem, too.
+        # Whoever was answered before the session broke keeps the answer.
         for question, _way in volumes:
-            known = answers.get(question.serial, Answer())
-            if known.identity is None or question.sample:
-                answers[question.serial] = Answer(identity=known.identity, problem=known.problem or str(exc))
+            answers.setdefault(question.serial, Answer(problem=str(exc)))
     return answers
 
 
 def _identify(session: libiscsi.Session, way: IscsiPath) -> Answer:
-    try:
-        inquiry = vpd.parse_inquiry(session.command(way.lun, _inquiry(None, _INQUIRY_BYTES), _INQUIRY_BYTES))
-        if not inquiry.is_disk:
-            return Answer(problem=f"{way.iqn} at portal {way.portal} has no disk at LUN {way.lun} for this host; ask for the export")
-        request = bytes([_SERVICE_ACTION_IN_16, _READ_CAPACITY_16]) + bytes(8) + _CAPACITY_BYTES.to_bytes(4, "big") + bytes(2)
-        capacity = vpd.parse_capacity16(session.command(way.lun, request, _CAPACITY_BYTES))
-    except libiscsi.CommandError as exc:
-        return Answer(problem=str(exc))
+    inquiry = vpd.parse_inquiry(session.command(way.lun, _inquiry(None, _INQUIRY_BYTES), _INQUIRY_BYTES))
+    if not inquiry.is_disk:
+        return Answer(problem=f"{way.iqn} at portal {way.portal} has no disk at LUN {way.lun} for this host; ask for the export")
+    request = bytes([_SERVICE_ACTION_IN_16, _READ_CAPACITY_16]) + bytes(8) + _CAPACITY_BYTES.to_bytes(4, "big") + bytes(2)
+    capacity = vpd.parse_capacity16(session.command(way.lun, request, _CAPACITY_BYTES))
     if capacity is None:
         return Answer(problem=f"LUN {way.lun} of {way.iqn} at portal {way.portal} tells no usable capacity")
     return Answer(
@@ -208,22 +186,6 @@ def _vpd_page(session: libiscsi.Session, lun: int, page: int) -> bytes:
     return data if data[1] == page else b""
 
 
-def _add_fingerprints(session: libiscsi.Session, volumes: t.Sequence[tuple[Question, IscsiPath]], answers: _Answers) -> None:
-    """Read every volume's samples, pause once for all of them, and read again."""
-    readers: dict[str, tuple[fingerprint.Reader, Identity]] = {}
-    for question, way in volumes:
-        identity = answers[question.serial].identity
-        if question.sample and identity is not None:
-            readers[question.serial] = (_block_reader(session, way.lun, identity.logical_block_bytes), identity)
-    if not readers:
-        return
-    first = {serial: fingerprint.read_sample(read, identity.size_bytes) for serial, (read, identity) in readers.items()}
-    time.sleep(fingerprint.PAUSE_S)
-    for serial, (read, identity) in readers.items():
-        second = fingerprint.read_sample(read, identity.size_bytes)
-        answers[serial] = Answer(identity=identity, fingerprint=fingerprint.combine(first[serial], second))
-
-
 def _block_reader(session: libiscsi.Session, lun: int, logical_block_bytes: int) -> fingerprint.Reader:
     count = max(1, fingerprint.BLOCK_BYTES // logical_block_bytes)
 
@@ -235,4 +197,4 @@ def _block_reader(session: libiscsi.Session, lun: int, logical_block_bytes: int)
     return read
 
 
-__all__ = ("Answer", "Question", "ask")
+__all__ = ("Answer", "Question", "ask_identities", "read_samples")

@@ -98,6 +98,11 @@ class Lun:
     multipath: Multipath | None
     holders: tuple[Holder, ...]
 
+    @property
+    def node(self) -> str:
+        """The first path's device node; names the LUN within one inventory."""
+        return self.paths[0].node
+
 
 @dataclass(frozen=True)
 class Inventory:
@@ -324,7 +329,7 @@ def _identity(tree: _Tree, directory: str) -> Identity | None:
 
 # What makes two SCSI disks paths of one LUN: same target, same LUN number, same looks. A stale device, whose number
 # the array has given away meanwhile, looks different and must not pass for a path of the new volume.
-_Key = t.Tuple[str, int, Identity]
+_Key = tuple[str, int, Identity]
 
 
 def _luns(paths: t.Sequence[DevicePath], blocks: _BlockDevices, connections: t.Iterable[IscsiConnection]) -> t.Iterator[Lun]:
