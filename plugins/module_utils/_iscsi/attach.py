@@ -1,0 +1,235 @@
+# Copyright (c) 2026, the lunshift.migration authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# This file is PRIVATE to the lunshift.migration collection: it may change in any release.
+
+"""Carry out an attach plan: sessions, scans of single LUNs, readiness, identity; all volumes, or nothing is left of any."""
+
+from __future__ import annotations
+
+import threading
+import typing as t
+from concurrent.futures import ThreadPoolExecutor
+
+from ansible_collections.lunshift.migration.plugins.module_utils._errors import MigrationError
+from ansible_collections.lunshift.migration.plugins.module_utils._iscsi import iscsiadm, node_record
+from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.attach_plan import (
+    ABSENT,
+    RESIZED,
+    STALE,
+    AttachPlan,
+    PlannedPath,
+    PlannedTarget,
+)
+from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.detach import plan_removal, removal_of_record, remove
+from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.host import Host
+from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.ready import Attached, identity_differences, wait_ready
+from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.request import VolumeRequest
+from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.session import (
+    Session,
+    Target,
+    kernel_luns,
+    sessions_of,
+    unit_of,
+)
+from ansible_collections.lunshift.migration.plugins.module_utils._operation import Record
+
+_MAX_WORKERS = 8
+_LOGIN_TIMEOUT_S = 15
+# How often a LUN that does not show is scanned for again: an array may need seconds after an export.
+_SCAN_PAUSE_S = 1.0
+
+_Item = t.TypeVar("_Item")
+
+
+class Journal:
+    """Keeps what this run makes, and calls ``save`` before and after each step that matters."""
+
+    def __init__(self, made: Record, save: t.Callable[[Record], None]) -> None:
+        self._lock = threading.Lock()
+        self._save = save
+        self.made = made
+
+    def begin(self) -> None:
+        if not self.made.empty:
+            self._save(self.made)
+
+    def logged_in(self, target: Target, sid: int) -> None:
+        with self._lock:
+            self.made = self.made.with_sid((target.address, target.port, target.iqn), sid)
+            self._save(self.made)
+
+
+class _Failures:
+    """What went wrong, per volume. Threads add to it."""
+
+    def __init__(self) -> None:
+        self.errors: dict[str, MigrationError] = {}
+
+    def add(self, serial: str, error: Exception) -> None:
+        known = error if isinstance(error, MigrationError) else MigrationError(f"volume {serial}: {error}", error_id="attach_failed")
+        self.errors.setdefault(serial, known)
+
+
+def attach(host: Host, requests: t.Sequence[VolumeRequest], plan: AttachPlan, journal: Journal, timeout_s: float) -> dict[str, Attached]:
+    """Attach everything and return it by serial. On any failure this run's part is undone and all failures are raised as one."""
+    failures = _Failures()
+    journal.begin()
+    _each(plan.targets, lambda target: _open_target(host, target, journal, failures, timeout_s))
+    places = {
+        request.serial: [(target.target, path.lun) for target in plan.targets for path in target.paths if path.serial == request.serial]
+        for request in requests
+    }
+    attached: dict[str, Attached] = {}
+
+    def wait(request: VolumeRequest) -> None:
+        try:
+            found = wait_ready(host, request.serial, places[request.serial], timeout_s)
+            check_identity(request, found)
+            attached[request.serial] = found
+        except (MigrationError, OSError) as exc:
+            failures.add(request.serial, exc)
+
+    _each([request for request in requests if request.serial not in failures.errors], wait)
+    if failures.errors:
+        raise _undone(host, journal, failures.errors, timeout_s)
+    return attached
+
+
+def check_identity(request: VolumeRequest, found: Attached) -> None:
+    """Raise when the device is not the expected volume."""
+    rows = identity_differences(request.serial, request.expected, found.identity) if request.expected else []
+    if rows:
+        what = "; ".join(f"{row['field']} is {row['seen']}, expected {row['expected']}" for row in rows)
+        raise MigrationError(
+            f"volume {request.serial}: {found.device_path} is another volume than expected: {what}; "
+            "correct portal, IQN and LUN of its connection info",
+            error_id="identity_mismatch",
+            table=rows,
+        )
+
+
+def _each(items: t.Sequence[_Item], function: t.Callable[[_Item], None]) -> None:
+    if len(items) < 2:
+        for item in items:
+            function(item)
+        return
+    with ThreadPoolExecutor(max_workers=min(_MAX_WORKERS, len(items))) as pool:
+        list(pool.map(function, items))
+
+
+def _open_target(host: Host, planned: PlannedTarget, journal: Journal, failures: _Failures, timeout_s: float) -> None:
+    try:
+        if not planned.has_session:
+            _log_in(host, planned, journal, timeout_s)
+    except (MigrationError, OSError) as exc:
+        for path in planned.paths:
+            failures.add(path.serial, exc)
+        return
+    for path in planned.paths:
+        try:
+            _open_path(host, planned.target, path)
+        except (MigrationError, OSError) as exc:
+            failures.add(path.serial, exc)
+    _scan_missing(host, planned, timeout_s)
+
+
+def _log_in(host: Host, planned: PlannedTarget, journal: Journal, timeout_s: float) -> None:
+    target = planned.target
+    # manual: the login itself brings in no LUN at all, only the scans that follow do.
+    wanted = {node_record.SCAN: "manual", **node_record.chap_settings(planned.chap)}
+    if not planned.has_record:
+        iscsiadm.create_node(host, target)
+        # Without this limit iscsid tries for two minutes, and goes on after iscsiadm was given up.
+        tries = max(1, int(timeout_s) // _LOGIN_TIMEOUT_S)
+        wanted[node_record.STARTUP] = "manual"
+        wanted[node_record.LOGIN_TRIES] = str(tries)
+        wanted[node_record.LOGIN_TIMEOUT] = str(_LOGIN_TIMEOUT_S)
+    record = node_record.find(host, target)
+    if record is None:
+        raise MigrationError(f"{target}: iscsiadm made no node record that can be found; look into its database", error_id="node_record")
+    node_record.change(host, record, wanted)
+    iscsiadm.login(host, target, timeout_s + _LOGIN_TIMEOUT_S)
+    if planned.settings_before:
+        node_record.change(host, record, planned.settings_before)
+    session = _wait_session(host, target, timeout_s)
+    journal.logged_in(target, session.sid)
+
+
+def _wait_session(host: Host, target: Target, timeout_s: float) -> Session:
+    found: list[Session] = []
+
+    def there() -> bool:
+        found[:] = [session for session in sessions_of(host, target) if session.logged_in]
+        return bool(found)
+
+    if not host.wait_for(there, timeout_s):
+        raise MigrationError(f"{target}: logged in, but no session is LOGGED_IN; see the log of iscsid", error_id="login_failed")
+    return found[-1]
+
+
+def _open_path(host: Host, target: Target, path: PlannedPath) -> None:
+    session = _session(host, target)
+    unit = unit_of(host, session, path.lun)
+    if path.state == RESIZED and unit:
+        host.write(f"{unit.base}/rescan", "1")
+    if path.state == STALE and unit:
+        host.write(f"{unit.base}/delete", "1")
+        if not host.wait_for(lambda: not host.exists(unit.base), _LOGIN_TIMEOUT_S):
+            message = f"volume {path.serial}: the stale disk {path.disk} does not go away; see the kernel's log"
+            raise MigrationError(message, error_id="device_left")
+    if path.state in (ABSENT, STALE):
+        _scan(host, session, path.lun)
+
+
+def _session(host: Host, target: Target) -> Session:
+    return next(session for session in sessions_of(host, target) if session.logged_in)
+
+
+def _scan(host: Host, session: Session, lun: int) -> None:
+    """Have the kernel look at one LUN of one session. It says nothing when there is none."""
+    for number in kernel_luns(lun):
+        host.write(f"/sys/class/scsi_host/host{session.host_number}/scan", f"0 {session.target_id} {number}")
+        if unit_of(host, session, lun):
+            return
+
+
+def _scan_missing(host: Host, planned: PlannedTarget, timeout_s: float) -> None:
+    """Scan again for what did not show. What is missing in the end is told by the wait for readiness."""
+    session = _session(host, planned.target)
+    deadline_s = host.clock_s() + timeout_s / 2
+    while host.clock_s() < deadline_s:
+        missing = [path.lun for path in planned.paths if unit_of(host, session, path.lun) is None]
+        if not missing:
+            return
+        host.sleep(_SCAN_PAUSE_S)
+        for lun in missing:
+            _scan(host, session, lun)
+
+
+def _undone(host: Host, journal: Journal, errors: t.Mapping[str, MigrationError], timeout_s: float) -> MigrationError:
+    """Undo this run's part; the error to raise."""
+    problems = list(dict.fromkeys(str(error) for error in errors.values()))
+    try:
+        plan = plan_removal(host, removal_of_record(journal.made))
+        remove(host, plan, timeout_s)
+        undone = plan.actions
+        remedy = "this run's own part was undone" if undone else "nothing had been changed"
+        left: list[str] = []
+    except MigrationError as exc:
+        undone, left = [], [str(exc)]
+        remedy = f"this run's own part could NOT be undone ({exc}); run again, or state=restored with its operation_id"
+    ids = {error.error_id for error in errors.values()}
+    return MigrationError(
+        f"not attached: {'; '.join(problems)}. As for this host: {remedy}",
+        error_id="identity_mismatch" if "identity_mismatch" in ids else "attach_failed",
+        problems=problems,
+        failed=sorted(errors),
+        table=[row for error in errors.values() for row in error.details.get("table", [])],
+        undone=undone,
+        left=left,
+    )
+
+
+__all__ = ("Journal", "attach", "check_identity")

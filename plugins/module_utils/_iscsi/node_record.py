@@ -1,0 +1,108 @@
+# Copyright (c) 2026, the lunshift.migration authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# This file is PRIVATE to the lunshift.migration collection: it may change in any release.
+
+"""open-iscsi's node record of one portal and target: a file of settings, mode 0600.
+
+iscsiadm takes a CHAP password only as an argument, which every user of the host can read
+while it runs. So settings are written into the record itself.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import typing as t
+
+from ansible_collections.lunshift.migration.plugins.module_utils._connection_info import Chap
+from ansible_collections.lunshift.migration.plugins.module_utils._errors import MigrationError
+from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.host import Host
+from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.session import Target
+
+# Debian keeps them below /etc, RHEL below /var/lib.
+_DATABASES = ("/etc/iscsi/nodes", "/var/lib/iscsi/nodes")
+_INTERFACE = "default"
+_END = "# END RECORD"
+SCAN = "node.session.scan"
+STARTUP = "node.startup"
+LOGIN_TRIES = "node.session.initial_login_retry_max"
+LOGIN_TIMEOUT = "node.conn[0].timeo.login_timeout"
+
+
+def find(host: Host, target: Target) -> str | None:
+    """The record's file: C(ADDRESS,PORT) while the portal group is unknown, C(ADDRESS,PORT,TPGT/default) after a discovery."""
+    start = f"{target.address},{target.port}"
+    for database in _DATABASES:
+        directory = f"{database}/{target.iqn}"
+        for name in host.names(directory):
+            if name != start and not name.startswith(f"{start},"):
+                continue
+            place = f"{directory}/{name}"
+            candidate = f"{place}/{_INTERFACE}" if os.path.isdir(host.at(place)) else place
+            if host.exists(candidate):
+                return candidate
+    return None
+
+
+def settings(host: Host, record: str, names: t.Iterable[str]) -> dict[str, str]:
+    """The named settings that the record has."""
+    wanted = set(names)
+    found: dict[str, str] = {}
+    for line in (host.read(record) or "").splitlines():
+        name, equals, value = line.partition("=")
+        if equals and name.strip() in wanted:
+            found[name.strip()] = value.strip()
+    return found
+
+
+def chap_settings(chap: Chap | None) -> dict[str, str]:
+    if chap is None:
+        return {}
+    return {
+        "node.session.auth.authmethod": "CHAP",
+        "node.session.auth.username": chap.username,
+        "node.session.auth.password": chap.password,
+    }
+
+
+def change(host: Host, record: str, values: t.Mapping[str, str]) -> None:
+    """Set values in the record. Whole or not at all: a reader never sees half a file."""
+    text = host.read(record)
+    if text is None:
+        raise MigrationError(f"node record {record} cannot be read; check its mode and that this runs as root", error_id="node_record")
+    _replace(host, record, edited(text, values))
+
+
+def edited(text: str, values: t.Mapping[str, str]) -> str:
+    """The record with the values set; every other line as it was."""
+    left = dict(values)
+    lines: list[str] = []
+    for line in text.splitlines():
+        name = line.partition("=")[0].strip()
+        if line.strip() == _END:
+            lines += [f"{missing} = {value}" for missing, value in left.items()]
+            left = {}
+        lines.append(f"{name} = {left.pop(name)}" if name in left else line)
+    lines += [f"{missing} = {value}" for missing, value in left.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _replace(host: Host, record: str, text: str) -> None:
+    # Beside the database, not in it: open-iscsi takes every file in there for a record.
+    database = re.sub(r"/nodes/.*", "", record)
+    temporary = host.at(f"{database}/.lunshift-{os.getpid()}-{abs(hash(record)):x}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, host.at(record))
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+__all__ = ("LOGIN_TIMEOUT", "LOGIN_TRIES", "SCAN", "STARTUP", "change", "chap_settings", "edited", "find", "settings")

@@ -1,0 +1,283 @@
+# Copyright (c) 2026, the lunshift.migration authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# This file is PRIVATE to the lunshift.migration collection: it may change in any release.
+
+"""The three things that can be asked for: volumes attached, volumes detached, an operation's part undone."""
+
+from __future__ import annotations
+
+import contextlib
+import typing as t
+from dataclasses import dataclass, field, replace
+
+from ansible_collections.lunshift.migration.plugins.module_utils._errors import MigrationError
+from ansible_collections.lunshift.migration.plugins.module_utils._iscsi import connector, probe
+from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.attach import Journal, attach, check_identity
+from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.attach_plan import AttachPlan, plan_attach
+from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.detach import (
+    Removal,
+    RemovalPlan,
+    plan_removal,
+    removal_of_record,
+    removal_of_volumes,
+    remove,
+)
+from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.host import Host
+from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.ready import Attached, identity_differences, wait_ready
+from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.request import KERNEL, VolumeRequest
+from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.session import Target, kernel_luns, sessions_of, target_of
+from ansible_collections.lunshift.migration.plugins.module_utils._operation import LOCKS, Record, RecordStore, checked_id, locked
+
+ATTACHED = "attached"
+ABSENT = "absent"
+_NO_NAME = "this host has no initiator name, in /etc/iscsi/initiatorname.iscsi or as libvirt.initiator_iqn"
+_BOOT_ID = "/proc/sys/kernel/random/boot_id"
+
+
+@dataclass(frozen=True)
+class Call:
+    """What every call has: the host, whether it may change anything, and how long it may wait."""
+
+    host: Host
+    check_mode: bool
+    timeout_s: float
+    operation_id: str | None = None
+    records: RecordStore = field(default_factory=RecordStore)
+    lock_directory: str = LOCKS
+
+    def boot_id(self) -> str:
+        return self.host.read(_BOOT_ID) or ""
+
+    def load(self) -> Record:
+        """The operation's record so far; an empty one without an operation id, too."""
+        known = self.records.load(self.operation_id) if self.operation_id else None
+        empty = Record(operation_id=self.operation_id or "", boot_id=self.boot_id())
+        return known.in_boot(self.boot_id()) if known else empty
+
+    def save(self, record: Record) -> None:
+        if self.operation_id:
+            self.records.save(record)
+
+    @contextlib.contextmanager
+    def locked(self, targets: t.Iterable[Target]) -> t.Iterator[None]:
+        """Nobody else attaches or detaches there meanwhile. Check mode locks nothing, for it leaves no trace."""
+        names = [str(target) for target in targets]
+        if self.operation_id:
+            names.append(f"operation {checked_id(self.operation_id)}")
+        if self.check_mode or not names:
+            yield
+            return
+        with locked(names, self.timeout_s, self.host.clock_s, self.host.sleep, self.lock_directory):
+            yield
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a call did or would do. ``before`` and ``after`` are states by serial."""
+
+    actions: t.Sequence[str]
+    volumes: t.Mapping[str, t.Mapping[str, t.Any]]
+    before: t.Mapping[str, str]
+    after: t.Mapping[str, str]
+
+    def to_dict(self) -> dict[str, t.Any]:
+        return {
+            "changed": bool(self.actions),
+            "actions": list(self.actions),
+            "volumes": dict(self.volumes),
+            "device_path": {serial: volume["device_path"] for serial, volume in self.volumes.items()},
+            "diff": {"before": dict(self.before), "after": dict(self.after)},
+        }
+
+
+def attach_volumes(call: Call, requests: t.Sequence[VolumeRequest], ask: t.Callable[..., t.Any] = probe.ask_identities) -> Outcome:
+    """Attach what is not attached. Volumes of libiscsi need nothing on the host; their target is asked for their identity."""
+    kernel = [request for request in requests if request.initiator == KERNEL]
+    others = [request for request in requests if request.initiator != KERNEL]
+    # First, for it changes nothing: a volume that QEMU could not open stops the call before anything is made.
+    volumes = _ask_targets(call, others, ask)
+    with call.locked(target_of(path) for request in kernel for path in request.connection.paths):
+        known = call.load()
+        own_records = {target.key for target in known.targets if target.node_record}
+        plan = plan_attach(call.host, kernel, own_records)
+        if call.check_mode:
+            volumes.update(_predicted(call, kernel, plan, ask))
+        else:
+            volumes.update(_attached(call, kernel, plan, known))
+    before = {request.serial: ATTACHED if plan.attached_before(request.serial) else ABSENT for request in kernel}
+    ordered = {request.serial: volumes[request.serial] for request in requests}
+    return Outcome(actions=plan.actions, volumes=ordered, before=before, after=dict.fromkeys(before, ATTACHED))
+
+
+def _attached(call: Call, requests: t.Sequence[VolumeRequest], plan: AttachPlan, known: Record) -> dict[str, dict[str, t.Any]]:
+    made = plan.record(call.operation_id or "", call.boot_id(), requests)
+    journal = Journal(made, lambda record: call.save(known.merged(record)))
+    try:
+        found = attach(call.host, requests, plan, journal, call.timeout_s)
+    except MigrationError as exc:
+        if not exc.details.get("left"):
+            call.save(known)
+        raise
+    return {request.serial: _volume(request, plan, found[request.serial]) for request in requests}
+
+
+def _volume(request: VolumeRequest, plan: AttachPlan, found: Attached) -> dict[str, t.Any]:
+    return {
+        "initiator": request.initiator,
+        "device_path": found.device_path,
+        "nodes": list(found.nodes),
+        "identity": found.identity.to_dict(),
+        "made": not plan.attached_before(request.serial),
+        "unproven": None,
+    }
+
+
+def _predicted(
+    call: Call, requests: t.Sequence[VolumeRequest], plan: AttachPlan, ask: t.Callable[..., t.Any]
+) -> dict[str, dict[str, t.Any]]:
+    """What a run would return, as far as it can be known before."""
+    volumes: dict[str, dict[str, t.Any]] = {}
+    absent = []
+    for request in requests:
+        if not plan.attached_before(request.serial):
+            absent.append(request)
+            continue
+        places = [(target.target, path.lun) for target in plan.targets for path in target.paths if path.serial == request.serial]
+        found = wait_ready(call.host, request.serial, places, timeout_s=0)
+        check_identity(request, found)
+        volumes[request.serial] = _volume(request, plan, found)
+    answers = ask(_questions(call, absent))
+    for request in absent:
+        answer = answers.get(request.serial)
+        identity = answer.identity if answer else None
+        if identity and request.expected:
+            _refuse_other_volume(request, identity)
+        volumes[request.serial] = {
+            "initiator": request.initiator,
+            "device_path": _predicted_path(request, plan),
+            "nodes": [],
+            "identity": identity.to_dict() if identity else None,
+            "made": True,
+            "unproven": None if identity else (answer.problem if answer else None) or "it cannot be asked before it is attached",
+        }
+    return volumes
+
+
+def _predicted_path(request: VolumeRequest, plan: AttachPlan) -> str | None:
+    if sum(path.serial == request.serial for target in plan.targets for path in target.paths) > 1:
+        # A map is named after the WWID, in multipath's own way.
+        return None
+    first = request.connection.paths[0]
+    return replace(first, lun=kernel_luns(first.lun)[0]).by_path
+
+
+def _ask_targets(call: Call, requests: t.Sequence[VolumeRequest], ask: t.Callable[..., t.Any]) -> dict[str, dict[str, t.Any]]:
+    answers = ask(_questions(call, requests))
+    volumes: dict[str, dict[str, t.Any]] = {}
+    problems = []
+    for request in requests:
+        answer = answers.get(request.serial)
+        problem = answer.problem if answer else _NO_NAME
+        if answer and answer.identity and request.expected:
+            _refuse_other_volume(request, answer.identity)
+        if problem and not call.check_mode:
+            problems.append(f"volume {request.serial}: {problem}")
+        volumes[request.serial] = {
+            "initiator": request.initiator,
+            "device_path": dict(request.redacted_info),
+            "nodes": [],
+            "identity": answer.identity.to_dict() if answer and answer.identity else None,
+            "made": False,
+            "unproven": problem,
+        }
+    if problems:
+        raise MigrationError("; ".join(problems), error_id="not_reachable", problems=problems)
+    return volumes
+
+
+def _questions(call: Call, requests: t.Iterable[VolumeRequest]) -> list[probe.Question]:
+    own_name = connector.initiator_name(call.host.root or "/")
+    questions = []
+    for request in requests:
+        name = (request.connection.libvirt.initiator_iqn if request.initiator != KERNEL else None) or own_name
+        if name:
+            questions.append(probe.Question(request.serial, request.connection, name))
+    return questions
+
+
+def _refuse_other_volume(request: VolumeRequest, seen: t.Any) -> None:
+    place = request.connection.paths[0]
+    found = Attached(serial=request.serial, device_path=f"LUN {place.lun} of {target_of(place)}", nodes=(), identity=seen)
+    check_identity(request, found)
+
+
+def detach_volumes(call: Call, requests: t.Sequence[VolumeRequest]) -> Outcome:
+    """Detach what is attached, whoever attached it, and prove that nothing is left."""
+    kernel = [request for request in requests if request.initiator == KERNEL]
+    removal = removal_of_volumes(kernel)
+    with call.locked(wanted.target for wanted in removal.targets):
+        plan = plan_removal(call.host, removal)
+        _refuse_to_remove_others(call.host, kernel, plan)
+        if not call.check_mode:
+            _remove(call, removal, plan)
+            record = call.load().without_volumes({request.serial for request in kernel})
+            for target in {wanted.target for wanted in removal.targets}:
+                if not sessions_of(call.host, target):
+                    record = record.without_target((target.address, target.port, target.iqn))
+            call.save(record)
+    there = {path.serial for path in plan.paths}
+    volumes = {request.serial: _gone(request.initiator) for request in requests}
+    before = {request.serial: ATTACHED if request.serial in there else ABSENT for request in kernel}
+    return Outcome(actions=plan.actions, volumes=volumes, before=before, after=dict.fromkeys(before, ABSENT))
+
+
+def _refuse_to_remove_others(host: Host, requests: t.Sequence[VolumeRequest], plan: RemovalPlan) -> None:
+    """A LUN number may have gone to another volume. What does not answer has no volume behind it any more and may go."""
+    expected = {request.serial: request.expected for request in requests if request.expected}
+    rows: list[dict[str, t.Any]] = []
+    for path in plan.paths:
+        wanted = expected.get(path.serial)
+        if wanted and path.disk and path.session.logged_in:
+            with contextlib.suppress(OSError):
+                rows += identity_differences(path.serial, wanted, host.ask_unit(f"/dev/{path.disk}"))
+    if rows:
+        what = "; ".join(f"volume {row['serial']}: {row['field']} is {row['seen']}, expected {row['expected']}" for row in rows)
+        raise MigrationError(f"not detached, for other volumes are there than expected: {what}", error_id="identity_mismatch", table=rows)
+
+
+def restore(call: Call) -> Outcome:
+    """Undo what an operation made on this host."""
+    known = call.load()
+    targets = [Target(*target.key) for target in known.targets] + [Target(path.address, path.port, path.iqn) for path in known.paths]
+    with call.locked(targets):
+        # Again, for another run of this operation may have ended while this one waited.
+        removal = removal_of_record(call.load())
+        plan = plan_removal(call.host, removal)
+        if not call.check_mode:
+            _remove(call, removal, plan)
+            call.save(Record(operation_id=call.operation_id or "", boot_id=call.boot_id()))
+    serials = list(dict.fromkeys(serial for serial, _target, _lun in removal.places))
+    there = {path.serial for path in plan.paths}
+    before = {serial: ATTACHED if serial in there else ABSENT for serial in serials}
+    return Outcome(
+        actions=plan.actions,
+        volumes={serial: _gone(KERNEL) for serial in serials},
+        before=before,
+        after=dict.fromkeys(before, ABSENT),
+    )
+
+
+def _remove(call: Call, removal: Removal, plan: RemovalPlan) -> None:
+    remove(call.host, plan, call.timeout_s)
+    left = plan_removal(call.host, removal).actions
+    if left:
+        raise MigrationError(f"something is left after the detach; still to do: {'; '.join(left)}", error_id="detach_failed", problems=left)
+
+
+def _gone(initiator: str) -> dict[str, t.Any]:
+    return {"initiator": initiator, "device_path": None, "nodes": [], "identity": None, "made": False, "unproven": None}
+
+
+__all__ = ("Call", "Outcome", "attach_volumes", "detach_volumes", "restore")

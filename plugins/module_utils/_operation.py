@@ -1,0 +1,242 @@
+# Copyright (c) 2026, the lunshift.migration authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# This file is PRIVATE to the lunshift.migration collection: it may change in any release.
+
+"""What an operation made on this host, written down before it is made; and the locks around it.
+
+B(Life of a record.) A record belongs to one operation id (the role uses the domain's UUID) and lives in
+C(/var/lib/lunshift-migration/operations) of the host where things are made.
+
+* Attach writes its intent before the first change: which devices, sessions and node records will be made because they
+  were not there. What was there before is never entered, so it can never be undone. A run that was killed anywhere
+  leaves a record that covers whatever it may have made.
+* Attaching again with the same id keeps the entries: what the killed run made still counts as made by the operation.
+* C(restored) undoes the entries and removes the record. It is meant for a failed operation. Running it again finds no
+  record and changes nothing.
+* After success nobody ends the record: the host keeps its volumes, and the record says who made them. That is harmless,
+  for only a rollback reads it, and a rollback happens before success. When the volume leaves the host later, C(detached)
+  with the same id takes its entries away, and an empty record is removed. So the next migration to this host begins afresh.
+* An entry can go stale when someone else detaches the volume and attaches it again. Kernel state does not outlive a boot,
+  and a session keeps its number for life: entries of devices and sessions count only in the boot that made them, and a
+  session with another number than the entered one is somebody else's.
+
+A record holds no secrets: connection infos are redacted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import re
+import typing as t
+from dataclasses import asdict, dataclass, field, replace
+
+from ansible_collections.lunshift.migration.plugins.module_utils._errors import MigrationError
+
+RECORDS = "/var/lib/lunshift-migration/operations"
+LOCKS = "/run/lunshift-migration/locks"
+_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
+_VERSION = 1
+_LOCK_PAUSE_S = 0.1
+
+
+@dataclass(frozen=True)
+class MadePath:
+    """A device that the operation makes: one volume's LUN over one portal."""
+
+    serial: str
+    address: str
+    port: int
+    iqn: str
+    lun: int
+
+
+@dataclass(frozen=True)
+class MadeTarget:
+    """What the operation makes for one portal of one target. ``sid`` is known after the login."""
+
+    address: str
+    port: int
+    iqn: str
+    session: bool = False
+    sid: int | None = None
+    node_record: bool = False
+    settings_before: t.Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def key(self) -> tuple[str, int, str]:
+        return self.address, self.port, self.iqn
+
+
+@dataclass(frozen=True)
+class Record:
+    """Everything that one operation made, or was about to make, on this host."""
+
+    operation_id: str
+    boot_id: str
+    paths: tuple[MadePath, ...] = ()
+    targets: tuple[MadeTarget, ...] = ()
+    connection_infos: t.Mapping[str, t.Any] = field(default_factory=dict)
+
+    @property
+    def empty(self) -> bool:
+        return not self.paths and not self.targets
+
+    def merged(self, other: Record) -> Record:
+        """This record and what a further run of the operation makes."""
+        targets = {target.key: target for target in self.targets}
+        for new in other.targets:
+            old = targets.get(new.key)
+            targets[new.key] = new if old is None else _merged_target(old, new)
+        return replace(
+            other,
+            paths=tuple(dict.fromkeys([*self.paths, *other.paths])),
+            targets=tuple(targets.values()),
+            connection_infos={**self.connection_infos, **other.connection_infos},
+        )
+
+    def without_volumes(self, serials: t.Container[str]) -> Record:
+        """Without the devices of these volumes."""
+        return replace(
+            self,
+            paths=tuple(path for path in self.paths if path.serial not in serials),
+            connection_infos={serial: info for serial, info in self.connection_infos.items() if serial not in serials},
+        )
+
+    def without_target(self, key: tuple[str, int, str]) -> Record:
+        return replace(self, targets=tuple(target for target in self.targets if target.key != key))
+
+    def with_sid(self, key: tuple[str, int, str], sid: int) -> Record:
+        return replace(self, targets=tuple(replace(target, sid=sid) if target.key == key else target for target in self.targets))
+
+    def in_boot(self, boot_id: str) -> Record:
+        """The entries that can still be true in this boot: node records are files, the rest died with the kernel."""
+        if boot_id == self.boot_id:
+            return self
+        targets = tuple(replace(target, session=False, sid=None) for target in self.targets if target.node_record or target.settings_before)
+        return replace(self, boot_id=boot_id, paths=(), targets=targets, connection_infos={})
+
+
+def _merged_target(old: MadeTarget, new: MadeTarget) -> MadeTarget:
+    return replace(
+        new,
+        session=old.session or new.session,
+        # A new login makes a session with a number of its own, which nobody knows yet at first.
+        sid=new.sid if new.session else old.sid,
+        node_record=old.node_record or new.node_record,
+        settings_before={**new.settings_before, **old.settings_before},
+    )
+
+
+class RecordStore:
+    """The records of this host, one JSON file each."""
+
+    def __init__(self, directory: str = RECORDS) -> None:
+        self._directory = directory
+
+    def load(self, operation_id: str) -> Record | None:
+        path = self._path(operation_id)
+        try:
+            with open(path, encoding="utf-8") as stream:
+                return _from_json(operation_id, json.load(stream))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError) as exc:
+            raise MigrationError(
+                f"operation record {path} cannot be used: {exc}; look at what it lists, undo that by state=detached, then remove the file",
+                error_id="operation_record",
+            ) from exc
+
+    def save(self, record: Record) -> None:
+        """Replace the file as a whole, on disk before this returns. An empty record is no file."""
+        path = self._path(record.operation_id)
+        if record.empty:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+            return
+        os.makedirs(self._directory, mode=0o700, exist_ok=True)
+        temporary = f"{path}.{os.getpid()}.new"
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+            json.dump({"version": _VERSION, **asdict(record)}, stream, indent=1, sort_keys=True)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+        _sync_directory(self._directory)
+
+    def _path(self, operation_id: str) -> str:
+        return os.path.join(self._directory, f"{checked_id(operation_id)}.json")
+
+
+def checked_id(operation_id: str) -> str:
+    """The id itself, which is a file name; an error when it cannot be one."""
+    if not _ID.fullmatch(operation_id):
+        raise MigrationError(
+            f"operation_id {operation_id!r} cannot be used: letters, digits, '.', '_' and '-' only, at most 128",
+            error_id="invalid_input",
+        )
+    return operation_id
+
+
+def _sync_directory(path: str) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _from_json(operation_id: str, data: t.Mapping[str, t.Any]) -> Record:
+    if data["version"] != _VERSION:
+        raise ValueError(f"it has version {data['version']!r}, this release reads {_VERSION}")
+    return Record(
+        operation_id=operation_id,
+        boot_id=data["boot_id"],
+        paths=tuple(MadePath(**entry) for entry in data["paths"]),
+        targets=tuple(MadeTarget(**entry) for entry in data["targets"]),
+        connection_infos=data["connection_infos"],
+    )
+
+
+@contextlib.contextmanager
+def locked(
+    names: t.Iterable[str],
+    timeout_s: float,
+    clock_s: t.Callable[[], float],
+    sleep: t.Callable[[float], None],
+    directory: str = LOCKS,
+) -> t.Iterator[None]:
+    """Hold one lock per name. In sorted order, so that two runs cannot wait for each other; the kernel frees them at death."""
+    os.makedirs(directory, mode=0o700, exist_ok=True)
+    deadline_s = clock_s() + timeout_s
+    with contextlib.ExitStack() as held:
+        for name in sorted(set(names)):
+            # Never removed: a lock on a file that is gone would exclude nobody.
+            path = os.path.join(directory, hashlib.sha256(name.encode()).hexdigest()[:32])
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            held.callback(os.close, descriptor)
+            while not _try_lock(descriptor):
+                if clock_s() >= deadline_s:
+                    raise MigrationError(
+                        f"{name} is locked by another run on this host for more than {timeout_s:g} s; "
+                        f"wait for it to end (the holder: fuser -v {path}), then run again",
+                        error_id="locked",
+                    )
+                sleep(_LOCK_PAUSE_S)
+        yield
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+__all__ = ("LOCKS", "RECORDS", "MadePath", "MadeTarget", "Record", "RecordStore", "checked_id", "locked")
