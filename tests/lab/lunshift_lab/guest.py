@@ -15,13 +15,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from xml.sax.saxutils import quoteattr
 
-from . import guest_kit, hosts, kernel_initiator, storage, verify
+from . import guest_kit, hosts, kernel_initiator, process, storage, verify
 from .context import UML_HOSTS, Lab, LabError
 
 DEFAULT_MEMORY_MIB = 128
 NO_OS_MEMORY_MIB = 64
 DEFAULT_RAM_MIB = 16
 DEFAULT_DIRTY_MIB = 4
+# Long for a machine; a guest within a guest kernel on a busy one takes its time.
+BOOT_TIMEOUT_S = 120.0
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,8 @@ def start(
         path.write_text(xml)
         hosts.virsh(lab, host, "define", str(path))
         hosts.virsh(lab, host, "start", name)
+        if has_os and disks:
+            _wait_until_it_writes(lab, host, name)
     except LabError:
         destroy(lab, name)
         raise
@@ -111,6 +115,12 @@ def _attach(lab: Lab, guest: Guest) -> dict[str, dict[str, t.Any]]:
     for info in infos.values():
         define_chap_secret(lab, guest.host, info)
     return infos
+
+
+def _wait_until_it_writes(lab: Lab, host: str, name: str) -> None:
+    console = lab.console_dir(host) / f"console-{name}.log"
+    what = f"guest {name} to write; its console is {console}"
+    process.wait_until(lambda: bool(verify.read_console(console).acknowledged), what, timeout_s=BOOT_TIMEOUT_S)
 
 
 def load(lab: Lab, name: str) -> Guest:

@@ -102,7 +102,9 @@ def configure(lab: context.Lab, host: str, public_key: str) -> None:
     machine_id = lab.machine_id_of(host)
     _write("/etc/hostname", f"{host}\n")
     _write("/etc/hosts", lab.etc_hosts())
-    _write("/etc/machine-id", f"{machine_id}\n")
+    for path in ("/etc/machine-id", "/var/lib/dbus/machine-id"):
+        Path(path).unlink(missing_ok=True)
+        _write(path, f"{machine_id}\n")
     _write("/etc/iscsi/initiatorname.iscsi", f"InitiatorName={lab.initiator_of(host)}\n", mode=0o600)
     for path in ("/run/lock", "/run/sshd", "/run/libvirt"):
         Path(path).mkdir(parents=True, exist_ok=True)
