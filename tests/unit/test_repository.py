@@ -141,3 +141,23 @@ def test_scenario_names_its_lab(scenario: Path) -> None:
     kinds = (scenario / "lab").read_text(encoding="ascii").split()
     assert kinds
     assert set(kinds) <= {"namespace", "uml"}
+
+
+def _error_ids() -> set[str]:
+    """Every id that the code gives an error, wherever it stands as a literal."""
+    found = set()
+    for path in PLUGINS.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            values: list[ast.AST] = []
+            if isinstance(node, ast.keyword) and node.arg == "error_id":
+                values = [node.value]
+            elif isinstance(node, ast.Dict):
+                values = [value for key, value in zip(node.keys, node.values) if isinstance(key, ast.Constant) and key.value == "error_id"]
+            constants = [constant for value in values for constant in ast.walk(value) if isinstance(constant, ast.Constant)]
+            found |= {constant.value for constant in constants if isinstance(constant.value, str)}
+    return found
+
+
+def test_troubleshooting_guide_has_every_error_id() -> None:
+    guide = (ROOT / "docs" / "docsite" / "rst" / "guide_troubleshooting.rst").read_text(encoding="utf-8")
+    assert {error_id for error_id in _error_ids() if f"``{error_id}``" not in guide} == set()
