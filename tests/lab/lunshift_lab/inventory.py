@@ -41,5 +41,5 @@ def _host_vars(lab: Lab, host: str) -> dict[str, t.Any]:
         "lab_target_iqn": lab.iqn_of(host),
         "lab_initiator_iqn": lab.initiator_of(host),
         "lab_portal": f"{lab.address_of(STORAGE)}:3260",
-        "live_migrate_destination_uri": lab.libvirt_uri_of(host),
+        "live_migrate_inbound_uri": lab.libvirt_uri_of(host),
     }
