@@ -101,14 +101,20 @@ def parse_portal(portal: str) -> tuple[str, int]:
         address, port_text = text, ""
     else:
         address, _colon, port_text = text.partition(":")
-    if port_text and not (port_text.isdigit() and 0 < int(port_text) < 65536):
+    if port_text and not (_is_number(port_text) and 0 < int(port_text) < 65536):
         raise ValueError(f"portal {portal!r} has no usable port number")
     try:
         address = str(ipaddress.ip_address(address))
     except ValueError:
-        if ":" in address or not _HOST_NAME.fullmatch(address):
+        # A last label of digits alone is no host name, but a mistyped IPv4 address.
+        if ":" in address or not _HOST_NAME.fullmatch(address) or _is_number(address.rpartition(".")[2]):
             raise ValueError(f"portal {portal!r} has no usable address") from None
     return address, int(port_text) if port_text else DEFAULT_PORT
+
+
+def _is_number(text: str) -> bool:
+    """Whether int() takes the text; isdigit() alone is also true for superscripts, which it refuses."""
+    return text.isascii() and text.isdigit()
 
 
 def parse(serial: str, connection_info: t.Mapping[str, t.Any]) -> IscsiConnection:
@@ -130,19 +136,27 @@ def parse(serial: str, connection_info: t.Mapping[str, t.Any]) -> IscsiConnectio
     return IscsiConnection(paths=paths, chap=chap, libvirt=reference)
 
 
-def _paths(where: str, data: t.Mapping[str, t.Any], problems: list[str]) -> tuple[IscsiPath, ...]:
+def _columns(where: str, data: t.Mapping[str, t.Any], problems: list[str]) -> list[list[t.Any]]:
+    """Portals, target names and LUNs, from the lists or from the single values; empty when they do not go together."""
     columns: list[list[t.Any]] = []
     for plural, single in (("target_portals", "target_portal"), ("target_iqns", "target_iqn"), ("target_luns", "target_lun")):
         value = data.get(plural)
+        if value and not isinstance(value, (list, tuple)):
+            problems.append(f"{where}{plural} is no list")
+            return []
         column = list(value) if value else [data.get(single)]
-        if column == [None]:
-            problems.append(f"{where}{single} is missing")
+        if None in column:
+            problems.append(f"{where}{plural} has an empty entry" if value else f"{where}{single} is missing")
         columns.append(column)
     if len({len(column) for column in columns}) != 1:
         problems.append(f"{where}target_portals, target_iqns and target_luns differ in length")
-        return ()
+        return []
+    return columns
+
+
+def _paths(where: str, data: t.Mapping[str, t.Any], problems: list[str]) -> tuple[IscsiPath, ...]:
     paths: list[IscsiPath] = []
-    for portal, iqn, lun in zip(*columns):
+    for portal, iqn, lun in zip(*_columns(where, data, problems)):
         if None in (portal, iqn, lun):
             continue
         try:
@@ -153,7 +167,7 @@ def _paths(where: str, data: t.Mapping[str, t.Any], problems: list[str]) -> tupl
         if not _TARGET_NAME.fullmatch(str(iqn)):
             problems.append(f"{where}target_iqn {iqn!r} is no iSCSI name")
             continue
-        if isinstance(lun, bool) or not str(lun).isdigit() or int(lun) > MAX_LUN:
+        if isinstance(lun, bool) or not _is_number(str(lun)) or int(lun) > MAX_LUN:
             problems.append(f"{where}target_lun {lun!r} is no LUN number")
             continue
         path = IscsiPath(address=address, port=port, iqn=str(iqn), lun=int(lun))

@@ -50,7 +50,7 @@ def connector(portals: t.Iterable[tuple[str, int]] = (), root: str = "/") -> dic
     """What Cinder's C(initialize_connection) and C(attachment update) want to know, in the form of os-brick."""
     return {
         "initiator": initiator_name(root),
-        "ip": _address_towards([*portals, _ANYWHERE]),
+        "ip": _address_towards([*portals, _ANYWHERE]) or next(iter(addresses(root)), None),
         "host": socket.gethostname(),
         "multipath": _multipathd_runs(root),
         "platform": platform.machine(),

@@ -48,6 +48,10 @@ class LoginError(MigrationError):
     """The session could not be made."""
 
 
+class PortalSilent(MigrationError):
+    """The portal took the connection, but nobody answered the login."""
+
+
 class SessionLost(MigrationError):
     """The session broke off, or the target did not answer in time."""
 
@@ -132,6 +136,12 @@ class Session:
         if library.iscsi_full_connect_sync(context, self._way.portal.encode(), _NO_LUN):
             cause = self._last_error()
             library.iscsi_destroy_context(context)
+            if "timed out" in cause:
+                raise PortalSilent(
+                    f"portal {self._way.portal} takes connections, but did not answer a login to {self._way.iqn} within"
+                    f" {self._timeout_s} s; check the target",
+                    error_id="portal_silent",
+                )
             raise LoginError(
                 f"cannot log in to {self._way.iqn} at portal {self._way.portal} as initiator {self._initiator_iqn}"
                 f"{' with CHAP user ' + self._chap.username if self._chap else ' without CHAP'}: {cause};"
@@ -185,4 +195,4 @@ class Session:
         return str(text.decode("utf-8", "replace").strip()) or "no reason given"
 
 
-__all__ = ("MAX_LUN", "CommandError", "Library", "LibraryMissing", "LoginError", "Session", "SessionLost", "load")
+__all__ = ("MAX_LUN", "CommandError", "Library", "LibraryMissing", "LoginError", "PortalSilent", "Session", "SessionLost", "load")

@@ -115,7 +115,10 @@ def _ask(questions: t.Sequence[Question], job: _Job, load: t.Callable[[], t.Any]
             key = _SessionKey(way.address, way.port, way.iqn, question.initiator_iqn, question.connection.chap)
             sessions.setdefault(key, []).append((question, way))
     nothing: _Answers = {}
-    told = run_bounded(list(sessions), lambda key: _in_one_session(library, key, sessions[key], job), deadline=deadline, late=nothing)
+    found_silent: dict[_Portal, str] = {}
+    told = run_bounded(
+        list(sessions), lambda key: _in_one_session(library, key, sessions[key], job, found_silent), deadline=deadline, late=nothing
+    )
     for key, volumes in sessions.items():
         for question, way in volumes:
             late = f"{way.iqn} at portal {way.portal} gave no answer within {TOTAL_TIMEOUT_S} s; check the target and the network to it"
@@ -137,7 +140,17 @@ def _why_unreachable(portal: _Portal) -> str | None:
     return None
 
 
-def _in_one_session(library: t.Any, key: _SessionKey, volumes: t.Sequence[tuple[Question, IscsiPath]], job: _Job) -> _Answers:
+def _in_one_session(
+    library: t.Any,
+    key: _SessionKey,
+    volumes: t.Sequence[tuple[Question, IscsiPath]],
+    job: _Job,
+    found_silent: dict[_Portal, str],
+) -> _Answers:
+    """``found_silent`` is shared by all threads: nobody waits again for a portal that kept someone waiting."""
+    problem = found_silent.get((key.address, key.port))
+    if problem:
+        return {question.serial: Answer(problem=problem) for question, _way in volumes}
     answers: _Answers = {}
     try:
         with libiscsi.Session(library, volumes[0][1], key.initiator_iqn, key.chap, COMMAND_TIMEOUT_S) as session:
@@ -147,6 +160,8 @@ def _in_one_session(library: t.Any, key: _SessionKey, volumes: t.Sequence[tuple[
                 except libiscsi.CommandError as exc:
                     answers[question.serial] = Answer(problem=str(exc))
     except MigrationError as exc:
+        if isinstance(exc, libiscsi.PortalSilent):
+            found_silent[key.address, key.port] = str(exc)
         # Whoever was answered before the session broke keeps the answer.
         for question, _way in volumes:
             answers.setdefault(question.serial, Answer(problem=str(exc)))
