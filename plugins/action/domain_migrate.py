@@ -71,6 +71,4 @@ class ActionModule(ActionBase):  # type: ignore[misc]
     def _run_plainly(self, arguments: dict[str, t.Any], task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
         """Without progress: a task that is itself asynchronous has nobody who would renew a lease."""
         wrap_async = bool(self._task.async_val) and not self._connection.has_native_async
-        if wrap_async:
-            arguments["lease_s"] = 0
         return t.cast("dict[str, t.Any]", self._execute_module(module_args=arguments, task_vars=task_vars, wrap_async=wrap_async))

@@ -12,7 +12,9 @@ Each job has a directory, named after its operation id, for as long as it runs::
                                                /progress.json  what the job last said of itself
                                                /notes.json     what a later run has to know, should the job be killed
 
-The directory itself is locked by the job. The controller's side is C(plugin_utils/_leased_job.py).
+The directory itself is locked by the job. What the job returned waits in
+C(/run/lunshift-migration/results/<operation id>.<ticket>) until somebody reads it; the ticket tells one run from another.
+The controller's side is C(plugin_utils/_leased_job.py).
 """
 
 from __future__ import annotations
@@ -30,17 +32,31 @@ from pathlib import Path
 from ansible_collections.lunshift.migration.plugins.module_utils._errors import MigrationError
 
 JOBS = Path("/run/lunshift-migration/jobs")
+RESULTS = Path("/run/lunshift-migration/results")
 # Who looks whether a job runs holds its lock for a moment too.
 LOCK_PATIENCE_S = 1.0
+LOOK_EVERY_S = 0.1
 Clock = t.Callable[[], float]
 
 
-def job_path(operation_id: str, root: Path | None = None) -> Path:
-    """The directory of one job. Operation ids may be domain names, which hold nearly any character."""
-    name = urllib.parse.quote(operation_id, safe=" +:@,=")
-    if not operation_id or len(name) > 200 or name.startswith("."):
-        raise MigrationError(f"operation_id {operation_id!r} cannot name a job: it is empty, too long or starts with a dot", error_id="invalid_input")
-    return (root or JOBS) / name
+def _file_name(operation_id: str) -> str:
+    """Operation ids may be domain names, which hold nearly any character."""
+    name = urllib.parse.quote(operation_id, safe="").replace(".", "%2E")
+    if not operation_id or len(name) > 200:
+        raise MigrationError(f"operation_id {operation_id!r} cannot name a job: it is empty or too long", error_id="invalid_input")
+    return name
+
+
+def job_path(operation_id: str) -> Path:
+    """The directory of one job."""
+    return JOBS / _file_name(operation_id)
+
+
+def result_path(operation_id: str, ticket: str) -> Path:
+    """Where one run of the job leaves its result."""
+    if not ticket.isalnum():
+        raise MigrationError(f"ticket {ticket!r} is none that a job was started with", error_id="invalid_input")
+    return RESULTS / f"{_file_name(operation_id)}.{ticket}"
 
 
 class Lease:
@@ -76,9 +92,9 @@ class Lease:
 class JobDirectory:
     """The running job's own view of its directory. Use as a context manager: leaving it removes the directory."""
 
-    def __init__(self, operation_id: str, root: Path | None = None) -> None:
+    def __init__(self, operation_id: str) -> None:
         self.operation_id = operation_id
-        self.path = job_path(operation_id, root)
+        self.path = job_path(operation_id)
         self._descriptor: int | None = None
 
     @property
@@ -103,8 +119,8 @@ class JobDirectory:
     def _lock(self) -> int:
         give_up = time.monotonic() + LOCK_PATIENCE_S
         while True:
-            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self.path.mkdir(mode=0o700, exist_ok=True)
+            for directory in (self.path.parent.parent, self.path.parent, self.path):
+                directory.mkdir(mode=0o700, exist_ok=True)
             try:
                 descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
             except FileNotFoundError:
@@ -160,19 +176,19 @@ def _read_json(path: Path) -> dict[str, t.Any] | None:
     return content if isinstance(content, dict) else None
 
 
-def renew(operation_id: str, root: Path | None = None) -> bool:
+def renew(operation_id: str) -> bool:
     """Touch the lease of a running job; false when there is none to touch."""
     try:
-        os.utime(job_path(operation_id, root) / "lease")
+        os.utime(job_path(operation_id) / "lease")
     except FileNotFoundError:
         return False
     return True
 
 
-def is_running(operation_id: str, root: Path | None = None) -> bool:
+def is_running(operation_id: str) -> bool:
     """Whether a process holds the job's directory."""
     try:
-        descriptor = os.open(job_path(operation_id, root), os.O_RDONLY | os.O_DIRECTORY)
+        descriptor = os.open(job_path(operation_id), os.O_RDONLY | os.O_DIRECTORY)
     except FileNotFoundError:
         return False
     try:
@@ -184,47 +200,57 @@ def is_running(operation_id: str, root: Path | None = None) -> bool:
     return False
 
 
-def read_progress(operation_id: str, root: Path | None = None) -> dict[str, t.Any] | None:
-    return _read_json(job_path(operation_id, root) / "progress.json")
+def read_progress(operation_id: str) -> dict[str, t.Any] | None:
+    return _read_json(job_path(operation_id) / "progress.json")
 
 
-def take_result(results_file: Path) -> dict[str, t.Any] | None:
-    """The result that core's async wrapper wrote, once there is one; the file is removed with it."""
-    result = _read_json(results_file)
-    # While the module runs the wrapper's own note stands there.
-    if result is None or ("finished" in result and not result["finished"]):
-        return None
-    results_file.unlink()
+def take_result(path: Path) -> dict[str, t.Any] | None:
+    """The result of a finished job, once; its file is removed."""
+    result = _read_json(path)
+    if result is not None:
+        path.unlink()
     return result
 
 
 def watch(
     operation_id: str,
-    results_file: Path | None,
+    ticket: str | None,
     *,
     renew_lease: bool,
     wait_s: float,
-    root: Path | None = None,
     clock: Clock = time.monotonic,
     sleep: t.Callable[[float], None] = time.sleep,
 ) -> dict[str, t.Any]:
     """One look at a job, as job_lease returns it. Comes back early when the job ends within ``wait_s``."""
     if renew_lease:
-        renew(operation_id, root)
+        renew(operation_id)
     until = clock() + wait_s
     while True:
-        running = is_running(operation_id, root)
-        result = take_result(results_file) if results_file else None
-        over = result is not None if results_file else not running
+        running = is_running(operation_id)
+        result = take_result(result_path(operation_id, ticket)) if ticket else None
+        over = result is not None if ticket else not running
         if over or clock() >= until:
             break
-        sleep(0.1)
+        sleep(LOOK_EVERY_S)
     return {
         "running": running,
         "finished": result is not None,
-        "progress": read_progress(operation_id, root) or {},
+        "progress": read_progress(operation_id) or {},
         "result": result or {},
     }
 
 
-__all__ = ("JOBS", "JobDirectory", "Lease", "is_running", "job_path", "read_progress", "renew", "take_result", "watch")
+__all__ = (
+    "JOBS",
+    "RESULTS",
+    "Clock",
+    "JobDirectory",
+    "Lease",
+    "is_running",
+    "job_path",
+    "read_progress",
+    "renew",
+    "result_path",
+    "take_result",
+    "watch",
+)

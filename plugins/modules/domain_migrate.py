@@ -52,16 +52,16 @@ options:
     default: qemu:///system
   destination_uri:
     description:
-      - How the source's libvirt daemon reaches the destination's, for example V(qemu+tls://host2/system). Required to migrate.
+      - How the source's libvirt daemon reaches the destination's, for example V(qemu+tls://host2/system). Required with O(state=migrated).
       - The module connects there too, to see whether the domain has arrived and to set autostart. When it cannot, it says so.
     type: str
   destination_xml:
-    description: Definition of the running domain as the destination should have it. Required to migrate.
+    description: Definition of the running domain as the destination should have it. Required unless the domain is on the destination already.
     type: str
   persistent_xml:
     description:
-      - Definition that the destination should store. Required to migrate a persistent domain, because its stored definition would
-        otherwise name the source's devices.
+      - Definition that the destination should store. Required for a persistent domain, because its stored definition would otherwise
+        name the source's devices.
     type: str
   planned_sources:
     description:
@@ -166,6 +166,9 @@ source:
     persistent:
       description: Whether libvirt stores a definition of it.
       type: bool
+    job:
+      description: The libvirt job that runs on it, as M(lunshift.migration.domain_info) returns it.
+      type: dict
     problem:
       description: Why the host could not be asked.
       type: str
@@ -174,9 +177,12 @@ destination:
   returned: when O(state=migrated), also with most errors
   type: dict
 outcome:
-  description: What follows from both, as the filter P(lunshift.migration.migration_outcome#filter) tells it.
+  description:
+    - What follows from both in one word, V(moved), V(stayed), V(unknown) and so on, as the filter
+      P(lunshift.migration.migration_outcome#filter) says it.
+    - Seen from the source alone. Before anything is undone, give that filter what each host says over its own connection.
   returned: when O(state=migrated), but not in check mode
-  type: dict
+  type: str
 statistics:
   description: libvirt's own numbers of the finished migration; null when they could not be had.
   returned: when the domain was migrated
@@ -243,6 +249,7 @@ libvirt:
 
 import typing as t
 
+from ansible_collections.lunshift.migration.plugins.module_utils._background import run_in_background
 from ansible_collections.lunshift.migration.plugins.module_utils._migration.migrate import Migration
 from ansible_collections.lunshift.migration.plugins.module_utils._migration.prepare import Request
 from ansible_collections.lunshift.migration.plugins.module_utils._module import make_module, run
@@ -266,10 +273,12 @@ def main() -> None:
             "lease_s": {"type": "int", "default": 60},
             "on_controller_loss": {"type": "str", "choices": ["abort", "continue"], "default": "abort"},
             "allow_nova_managed": {"type": "bool", "default": False},
+            # Of the action plugin: run in the background, under this ticket.
+            "_ticket": {"type": "str"},
         },
         mutually_exclusive=[("name", "uuid")],
         required_one_of=[("name", "uuid")],
-        required_if=[("state", "migrated", ("destination_uri", "destination_xml"))],
+        required_if=[("state", "migrated", ("destination_uri",))],
         supports_check_mode=True,
     )
     params = module.params
@@ -278,14 +287,14 @@ def main() -> None:
         uuid=params["uuid"],
         uri=params["uri"],
         destination_uri=params["destination_uri"] or "",
-        destination_xml=params["destination_xml"] or "",
+        destination_xml=params["destination_xml"],
         persistent_xml=params["persistent_xml"],
         planned_sources=params["planned_sources"],
         bandwidth_mib=params["bandwidth_mib"],
         downtime_ms=params["downtime_ms"],
         timeout_s=params["timeout"],
         operation_id=params["operation_id"] or params["uuid"] or params["name"],
-        lease_s=params["lease_s"],
+        lease_s=params["lease_s"] if params["_ticket"] else 0,
         abort_without_controller=params["on_controller_loss"] == "abort",
         allow_nova_managed=params["allow_nova_managed"],
     )
@@ -294,6 +303,8 @@ def main() -> None:
     def work() -> dict[str, t.Any]:
         return migration.abort(module.check_mode) if params["state"] == "aborted" else migration.migrate(module.check_mode)
 
+    if params["_ticket"]:
+        run_in_background(module, work, request.operation_id, params["_ticket"])
     run(module, work)
 
 

@@ -39,11 +39,11 @@ options:
     description: How many seconds to wait for the job's end before saying that it still runs.
     type: float
     default: 0
-  results_file:
+  ticket:
     description:
-      - Where the module that does the job will leave its result, as C(results_file) of a task that was started with C(async).
-      - The file is removed when it has been read.
-    type: path
+      - What the action plugin started the job with; by it the job's result is found.
+      - A result can be read once.
+    type: str
 seealso:
   - module: lunshift.migration.domain_migrate
 """
@@ -87,7 +87,7 @@ progress:
     seconds_left: 2.0
     lease_lapsed: false
 finished:
-  description: Whether O(results_file) held the result of the job.
+  description: Whether the result of the job was found by O(ticket).
   returned: success
   type: bool
 result:
@@ -97,7 +97,6 @@ result:
 """
 
 import typing as t
-from pathlib import Path
 
 from ansible_collections.lunshift.migration.plugins.module_utils._leased_job import watch
 from ansible_collections.lunshift.migration.plugins.module_utils._module import make_module, run
@@ -109,7 +108,7 @@ def main() -> None:
             "operation_id": {"type": "str", "required": True},
             "renew": {"type": "bool", "default": True},
             "wait_s": {"type": "float", "default": 0},
-            "results_file": {"type": "path"},
+            "ticket": {"type": "str"},
         },
         supports_check_mode=True,
     )
@@ -118,7 +117,7 @@ def main() -> None:
     def work() -> dict[str, t.Any]:
         seen = watch(
             params["operation_id"],
-            Path(params["results_file"]) if params["results_file"] else None,
+            params["ticket"],
             renew_lease=params["renew"] and not module.check_mode,
             wait_s=params["wait_s"],
         )

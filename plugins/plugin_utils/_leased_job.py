@@ -12,6 +12,7 @@ renews ends as the operator chose. The host's side is C(module_utils/_leased_job
 
 from __future__ import annotations
 
+import secrets
 import time
 import typing as t
 
@@ -20,20 +21,16 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
 POLL = "lunshift.migration.job_lease"
-# The poll waits on the host, where it sees the end at once; so most of the time no module has to be started.
-# The first are short, for an idle guest moves in about a second.
-POLL_WAITS_S = (1.0, 2.0)
+# The poll waits on the host, where it sees the end at once.
+POLL_WAIT_S = 2.0
 RETRY_S = 2.0
-# How long a module may take to say for the first time that it runs, and how long the connection may be away when
-# the job has no lease.
+# How long the connection may be away when the job has no lease.
 PATIENCE_S = 60.0
-# core's wrapper kills the module after this, which would leave the job alone; the job has limits of its own.
-UNLIMITED_S = 10 * 365 * 24 * 3600
+# A job holds its lock from its first moment to its last; what comes after that is writing a file.
+END_PATIENCE_S = 10.0
 # A new line after so many seconds, or at once when so much was done since.
 SHOW_EVERY_S = 5.0
 SHOW_PERCENT = 10
-
-_OF_THE_WRAPPER = ("ansible_job_id", "results_file", "started", "finished", "_ansible_suppress_tmpdir_delete")
 
 Format = t.Callable[[t.Mapping[str, t.Any]], str]
 
@@ -97,54 +94,39 @@ class LeasedJob:
 
     def run(self, module_args: dict[str, t.Any]) -> dict[str, t.Any]:
         """The module's result, as if it had been run in the foreground."""
-        started = self._start(module_args)
-        if started.get("failed") or "results_file" not in started:
-            return started
-        return self._follow(str(started["results_file"]))
-
-    def _start(self, module_args: dict[str, t.Any]) -> dict[str, t.Any]:
-        task = self._action._task
-        task.async_val = UNLIMITED_S
-        try:
-            return self._execute(None, module_args, wrap_async=True)
-        finally:
-            task.async_val = 0
-
-    def _execute(self, module_name: str | None, module_args: dict[str, t.Any], **options: t.Any) -> dict[str, t.Any]:
-        return t.cast(
-            "dict[str, t.Any]",
-            self._action._execute_module(module_name=module_name, module_args=module_args, task_vars=self._task_vars, **options),
-        )
-
-    def _follow(self, results_file: str) -> dict[str, t.Any]:
+        ticket = secrets.token_hex(8)
+        # The host says of a job that it has just started what it would say at any poll.
+        answer: dict[str, t.Any] | None = self._execute(None, {**module_args, "_ticket": ticket})
+        if answer is None or "finished" not in answer:
+            return answer or {}  # It did not even start: wrong arguments, for one.
         heard_of = seen_running = self._clock()
         problem = ""
-        polls = 0
         while True:
-            wait_s = POLL_WAITS_S[min(polls, len(POLL_WAITS_S) - 1)]
-            polls += 1
+            now = self._clock()
+            if answer is not None and "finished" in answer:
+                heard_of = now
+                if answer["finished"]:
+                    return dict(answer["result"])
+                self._lines.update(answer["progress"])
+                if answer["running"]:
+                    seen_running = now
+                elif now - seen_running > END_PATIENCE_S:
+                    return self._lost_job()
+            elif now - heard_of > (self._lease_s or PATIENCE_S):
+                return self._lost_host(problem)
+            else:
+                self._sleep(RETRY_S)
             try:
-                answer = self._poll(results_file, wait_s)
+                answer = self._execute(POLL, {"operation_id": self._operation_id, "ticket": ticket, "wait_s": POLL_WAIT_S})
+                problem = str(answer.get("msg", ""))
             except AnsibleConnectionFailure as exc:
                 answer, problem = None, str(exc)
-            now = self._clock()
-            if answer is None or answer.get("failed"):
-                problem = str(answer["msg"]) if answer else problem
-                if now - heard_of > (self._lease_s or PATIENCE_S):
-                    return self._lost_host(problem)
-                self._sleep(RETRY_S)
-                continue
-            heard_of = now
-            if answer["finished"]:
-                return _without_wrapper(answer["result"])
-            self._lines.update(answer["progress"])
-            if answer["running"]:
-                seen_running = now
-            elif now - seen_running > PATIENCE_S:
-                return self._lost_job()
 
-    def _poll(self, results_file: str, wait_s: float) -> dict[str, t.Any]:
-        return self._execute(POLL, {"operation_id": self._operation_id, "results_file": results_file, "wait_s": wait_s})
+    def _execute(self, module_name: str | None, module_args: dict[str, t.Any]) -> dict[str, t.Any]:
+        return t.cast(
+            "dict[str, t.Any]",
+            self._action._execute_module(module_name=module_name, module_args=module_args, task_vars=self._task_vars),
+        )
 
     def _lost_host(self, problem: str) -> dict[str, t.Any]:
         return {
@@ -168,10 +150,6 @@ class LeasedJob:
                 " started again. What it had asked for may still go on. Read both hosts, and run the same task again"
             ),
         }
-
-
-def _without_wrapper(result: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
-    return {key: value for key, value in result.items() if key not in _OF_THE_WRAPPER}
 
 
 def prefix_of(action: ActionBase, task_vars: t.Mapping[str, t.Any]) -> str:

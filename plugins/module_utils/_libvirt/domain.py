@@ -79,7 +79,7 @@ def read_domain(connection: Connection, handle: t.Any) -> Domain:
     persistent = bool(call(handle.isPersistent))
     migratable = api.VIR_DOMAIN_XML_MIGRATABLE | api.VIR_DOMAIN_XML_SECURE
     xml = str(call(handle.XMLDesc, migratable))
-    job = read_job(connection, handle) if state.active else _no_job()
+    job = read_job(connection, handle) if state.active else no_job()
     facts = _blockers.DomainFacts(
         name=name,
         state=state,
@@ -115,13 +115,20 @@ def _or_default(connection: Connection, function: t.Callable[..., t.Any], defaul
 
 
 def read_job(connection: Connection, handle: t.Any) -> dict[str, t.Any]:
-    """The running job in plain types; also while a job is just beginning or ending."""
+    """The running job in plain types.
+
+    An answer that cannot be had counts as a job: libvirt refuses it while a migration is just beginning, for one.
+    """
     try:
         stats = connection.translate(handle.jobStats)
-    except LibvirtError:
-        return _no_job()  # The domain has just gone, or the driver has no jobs.
+    except LibvirtError as exc:
+        if exc.code == connection.api.VIR_ERR_NO_DOMAIN:
+            raise
+        if exc.code == connection.api.VIR_ERR_NO_SUPPORT:
+            return no_job()
+        stats = {"type": connection.api.VIR_DOMAIN_JOB_UNBOUNDED}
     if not stats.get("type"):
-        return _no_job()
+        return no_job()
     return {
         "active": True,
         "type": job_type(int(stats["type"])),
@@ -132,7 +139,7 @@ def read_job(connection: Connection, handle: t.Any) -> dict[str, t.Any]:
     }
 
 
-def _no_job() -> dict[str, t.Any]:
+def no_job() -> dict[str, t.Any]:
     return {"active": False, "type": "none", "operation": None, "elapsed_ms": 0, "total_bytes": 0, "remaining_bytes": 0}
 
 
@@ -195,4 +202,4 @@ def describe(connection: Connection, name: str | None, uuid: str | None) -> dict
     }
 
 
-__all__ = ("Domain", "describe", "find_domain", "graphics_listen_addresses", "read_domain", "read_host", "read_job", "read_state")
+__all__ = ("Domain", "describe", "find_domain", "graphics_listen_addresses", "no_job", "read_domain", "read_host", "read_job", "read_state")

@@ -68,8 +68,13 @@ class Migration:
         }
 
     def _is_moving(self, connection: Connection, handle: t.Any) -> bool:
-        job = connection.call(read_job, connection, handle)
-        return bool(job["active"]) and job["operation"] == "migration_out"
+        try:
+            job = connection.call(read_job, connection, handle)
+        except LibvirtError as exc:
+            if exc.code == connection.api.VIR_ERR_NO_DOMAIN:
+                return False  # It has arrived at the other host.
+            raise
+        return bool(job["active"]) and job["operation"] in ("migration_out", "unknown")
 
     def migrate(self, check_mode: bool) -> Result:
         if check_mode:
@@ -120,7 +125,7 @@ class Migration:
                 error_id="not_running" if domain else "domain_not_found",
                 source=source.to_dict(),
                 destination=destination.to_dict(),
-                outcome=outcome(source.to_dict(), destination.to_dict()),
+                outcome=_outcome(source, destination),
             )
         if domain:
             self.warn(
@@ -136,7 +141,7 @@ class Migration:
             "uuid": destination.uuid,
             "source": source.to_dict(),
             "destination": destination.to_dict(),
-            "outcome": outcome(source.to_dict(), destination.to_dict()),
+            "outcome": _outcome(source, destination),
             "actions": actions,
             "diff": {"prepared": ""},
         }
@@ -180,7 +185,7 @@ class Migration:
             **self._identity(prepared.domain),
             "source": source.to_dict(),
             "destination": destination.to_dict(),
-            "outcome": outcome(source.to_dict(), destination.to_dict()),
+            "outcome": _outcome(source, destination),
             "progress": progress,
         }
         if isinstance(error, LibvirtError):
@@ -202,7 +207,7 @@ class Migration:
             "changed": True,
             "source": source.to_dict(),
             "destination": destination.to_dict(),
-            "outcome": outcome(source.to_dict(), destination.to_dict()),
+            "outcome": _outcome(source, destination),
             "statistics": end.statistics or self._statistics_of_destination(destination),
             "seconds": end.seconds,
             "autostart": domain.autostart,
@@ -240,13 +245,18 @@ class Migration:
             return None
 
 
+def _outcome(source: peers.View, destination: peers.View) -> str:
+    """The word alone. What it permits has to be decided over each host's own connection."""
+    return str(outcome(source.to_dict(), destination.to_dict())["outcome"])
+
+
 def _error_id(error: MigrationError) -> str:
     aborted = isinstance(error, LibvirtError) and error.code == VIR_ERR_OPERATION_ABORTED
     return "aborted" if aborted else error.error_id
 
 
 def _as_view(domain: Domain) -> peers.View:
-    return peers.View(exists=True, name=domain.name, uuid=domain.uuid, state=domain.state, persistent=domain.persistent)
+    return peers.View(exists=True, name=domain.name, uuid=domain.uuid, state=domain.state, persistent=domain.persistent, job=domain.job)
 
 
 __all__ = ("Migration",)

@@ -14,11 +14,11 @@ from __future__ import annotations
 
 import threading
 import typing as t
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ansible_collections.lunshift.migration.plugins.module_utils._errors import MigrationError
-from ansible_collections.lunshift.migration.plugins.module_utils._libvirt.connection import Connection, open_connection
-from ansible_collections.lunshift.migration.plugins.module_utils._libvirt.domain import read_state
+from ansible_collections.lunshift.migration.plugins.module_utils._libvirt.connection import Connection, LibvirtError, open_connection
+from ansible_collections.lunshift.migration.plugins.module_utils._libvirt.domain import no_job, read_job, read_state
 from ansible_collections.lunshift.migration.plugins.module_utils._libvirt.names import DomainState
 
 LOOK_TIMEOUT_S = 10.0
@@ -34,6 +34,7 @@ class View:
     uuid: str | None = None
     state: DomainState | None = None
     persistent: bool = False
+    job: dict[str, t.Any] = field(default_factory=no_job)
     problem: str | None = None
 
     @property
@@ -48,6 +49,7 @@ class View:
             "uuid": self.uuid,
             "state": self.state.to_dict() if self.state else None,
             "persistent": self.persistent,
+            "job": self.job,
             "problem": self.problem,
         }
 
@@ -66,15 +68,23 @@ def _view(connection: Connection, name: str | None, uuid: str | None) -> View:
     handle = connection.find(None, uuid) if uuid else None
     if handle is None and name:
         handle = connection.find(name, None)
+    absent = View(exists=False, name=name, uuid=uuid)
     if handle is None:
-        return View(exists=False, name=name, uuid=uuid)
-    return View(
-        exists=True,
-        name=str(connection.translate(handle.name)),
-        uuid=str(connection.translate(handle.UUIDString)),
-        state=read_state(connection, handle),
-        persistent=bool(connection.translate(handle.isPersistent)),
-    )
+        return absent
+    try:
+        state = read_state(connection, handle)
+        return View(
+            exists=True,
+            name=str(connection.translate(handle.name)),
+            uuid=str(connection.translate(handle.UUIDString)),
+            state=state,
+            persistent=bool(connection.translate(handle.isPersistent)),
+            job=read_job(connection, handle) if state.active else no_job(),
+        )
+    except LibvirtError as exc:
+        if exc.code == connection.api.VIR_ERR_NO_DOMAIN:
+            return absent  # It went away while it was read.
+        raise
 
 
 def look(uri: str, name: str | None, uuid: str | None, opener: Opener = open_connection) -> View:

@@ -31,7 +31,7 @@ class Request:
     uuid: str | None
     uri: str
     destination_uri: str
-    destination_xml: str = ""
+    destination_xml: str | None = None
     persistent_xml: str | None = None
     planned_sources: t.Mapping[str, str | None] | None = None
     bandwidth_mib: int = 0
@@ -64,6 +64,22 @@ def refuse(request: Request, domain: Domain, destination: View) -> None:
         blocker for blocker in domain.blockers() if not (blocker["id"] == "nova_managed" and request.allow_nova_managed)
     ]
     found += _destination_blockers(request, domain, destination)
+    found += _missing_definitions(request, domain)
+    if found:
+        raise MigrationError(
+            f"{platform.node()}: domain {domain.name} cannot be migrated, and nothing was changed: "
+            + "; ".join(blocker["message"] for blocker in found),
+            error_id="blocked",
+            blockers=found,
+        )
+
+
+def _missing_definitions(request: Request, domain: Domain) -> list[dict[str, str]]:
+    found = []
+    if not request.destination_xml:
+        found.append(
+            {"id": "destination_xml_missing", "message": f"domain {domain.name} runs here, so destination_xml has to say how the destination has it"}
+        )
     if domain.persistent and not request.persistent_xml:
         found.append(
             {
@@ -72,13 +88,7 @@ def refuse(request: Request, domain: Domain, destination: View) -> None:
                 " source's devices at the next start",
             }
         )
-    if found:
-        raise MigrationError(
-            f"{platform.node()}: domain {domain.name} cannot be migrated, and nothing was changed: "
-            + "; ".join(blocker["message"] for blocker in found),
-            error_id="blocked",
-            blockers=found,
-        )
+    return found
 
 
 def _destination_blockers(request: Request, domain: Domain, destination: View) -> list[dict[str, str]]:
@@ -105,7 +115,7 @@ def _destination_blockers(request: Request, domain: Domain, destination: View) -
 def prepare(connection: Connection, request: Request, domain: Domain) -> Prepared:
     """Put the given sources into fresh dumps, which hold the secrets; MigrationError when the domain is not the planned one."""
     api = connection.api
-    live = _domain_xml.graft(domain.xml, request.destination_xml, request.planned_sources)
+    live = _domain_xml.graft(domain.xml, request.destination_xml or "", request.planned_sources)
     parameters: dict[str, t.Any] = {api.VIR_MIGRATE_PARAM_DEST_XML: live}
     flags = api.VIR_MIGRATE_LIVE | api.VIR_MIGRATE_PEER2PEER | api.VIR_MIGRATE_ABORT_ON_ERROR
     differences = [_domain_xml.diff(domain.xml, live, "running on the source", "running on the destination")]
