@@ -67,6 +67,12 @@ def _parser() -> argparse.ArgumentParser:
         subcommand.add_argument("volume")
     export.add_argument("--lun", type=int, help="the target's number for it (default: the host's next free one)")
     export.add_argument("--chap", metavar="USER", help="the host's target asks for this user; the password is made and printed")
+    connect = command("connect", _connect, "export volumes by their serials, and print serial -> connection info, as JSON")
+    connect.add_argument("--dry-run", action="store_true", help="only tell what would be")
+    disconnect = command("disconnect", _disconnect, "unexport volumes by their serials")
+    for subcommand in (connect, disconnect):
+        subcommand.add_argument("host", choices=HOSTS)
+        subcommand.add_argument("serials", nargs="*", metavar="SERIAL")
     command("exports", _exports, "volume -> connection info of what a host sees, as JSON").add_argument("host", choices=HOSTS)
     command("target-state", _target_state, "targets, LUNs and sessions as the target daemon lists them, as JSON")
 
@@ -146,6 +152,14 @@ def _export(lab: Lab, arguments: argparse.Namespace) -> None:
     if hosts.is_up(lab, arguments.host):
         guest.define_chap_secret(lab, arguments.host, info)
     _print_json(info)
+
+
+def _connect(lab: Lab, arguments: argparse.Namespace) -> None:
+    _print_json(storage.connect(lab, arguments.host, arguments.serials, dry_run=arguments.dry_run))
+
+
+def _disconnect(lab: Lab, arguments: argparse.Namespace) -> None:
+    storage.disconnect(lab, arguments.host, arguments.serials)
 
 
 def _unexport(lab: Lab, arguments: argparse.Namespace) -> None:

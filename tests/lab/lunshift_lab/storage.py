@@ -133,20 +133,31 @@ def export(lab: Lab, host: str, volume: str, *, target_lun: int | None = None, c
     """Let a host see a volume; gives the host's connection info. Nothing changes when it already does."""
     with changing(lab) as state:
         _known(state, volume)
-        found = find_export(state.exports, host, volume)
-        if found is None:
-            taken = {entry.target_lun for entry in state.exports if entry.host == host}
-            number = target_lun if target_lun is not None else next(n for n in range(FIRST_LUN[host], FLAT_LUN) if n not in taken)
-            if number in taken or not 0 < number < FLAT_LUN:
-                raise LabError(f"LUN {number} of {host}'s target is taken, or not between 1 and {FLAT_LUN - 1}")
-            found = Export(host=host, volume=volume, target_lun=number)
-            state.exports.append(found)
-        elif target_lun not in (None, found.target_lun):
-            raise LabError(f"{volume} is already exported to {host}, as LUN {found.target_lun}; unexport it first")
+        found = _find_or_add(state, host, volume, target_lun)
         if chap_user and state.chap.get(host, ("",))[0] != chap_user:
             state.chap[host] = (chap_user, secrets.token_hex(8))
         _follow(lab, state)
         return _connection_info(lab, state, found)
+
+
+def connect(lab: Lab, host: str, serials: t.Sequence[str], *, dry_run: bool = False) -> dict[str, dict[str, t.Any]]:
+    """Let a host see the volumes of these serials, as an array's management would; gives serial -> connection info."""
+    with changing(lab) as state:
+        exports_before = list(state.exports)
+        found = {serial: _find_or_add(state, host, _of_serial(state, serial), None) for serial in serials}
+        if dry_run:
+            state.exports = exports_before
+        else:
+            _follow(lab, state)
+        return {serial: _connection_info(lab, state, entry) for serial, entry in found.items()}
+
+
+def disconnect(lab: Lab, host: str, serials: t.Sequence[str]) -> None:
+    """The counterpart of connect."""
+    with changing(lab) as state:
+        names = [_of_serial(state, serial) for serial in serials]
+    for name in names:
+        unexport(lab, host, name)
 
 
 def unexport(lab: Lab, host: str, volume: str) -> None:
@@ -156,6 +167,27 @@ def unexport(lab: Lab, host: str, volume: str) -> None:
         if not any(entry.host == host for entry in state.exports):
             state.chap.pop(host, None)
         _follow(lab, state)
+
+
+def _of_serial(state: State, serial: str) -> str:
+    for name, volume in state.volumes.items():
+        if volume.serial == serial:
+            return name
+    raise LabError(f"there is no volume with the serial {serial}")
+
+
+def _find_or_add(state: State, host: str, volume: str, target_lun: int | None) -> Export:
+    found = find_export(state.exports, host, volume)
+    if found is None:
+        taken = {entry.target_lun for entry in state.exports if entry.host == host}
+        number = target_lun if target_lun is not None else next(n for n in range(FIRST_LUN[host], FLAT_LUN) if n not in taken)
+        if number in taken or not 0 < number < FLAT_LUN:
+            raise LabError(f"LUN {number} of {host}'s target is taken, or not between 1 and {FLAT_LUN - 1}")
+        found = Export(host=host, volume=volume, target_lun=number)
+        state.exports.append(found)
+    elif target_lun not in (None, found.target_lun):
+        raise LabError(f"{volume} is already exported to {host}, as LUN {found.target_lun}; unexport it first")
+    return found
 
 
 def initiator_lun(target_lun: int) -> int:
