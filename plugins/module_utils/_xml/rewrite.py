@@ -11,6 +11,7 @@ from __future__ import annotations
 import ipaddress
 import re
 import typing as t
+from collections import Counter
 
 from ansible_collections.lunshift.migration.plugins.module_utils._errors import InputError
 from ansible_collections.lunshift.migration.plugins.module_utils._xml.destination import (
@@ -78,49 +79,62 @@ def rewrite(
 def _changes(root: Element, device_map: DeviceMap, overrides: DeviceMap, problems: _Problems) -> list[tuple[Element, Destination]]:
     by_serial = {str(serial).strip(): value for serial, value in device_map.items()}
     pairs = [(element, read_disk(element)) for element in disk_elements(root)]
-    wanted = [(element, disk) for element, disk in pairs if disk.needs_entry]
-    by_name = [disk.serial for _element, disk in wanted if disk.target not in overrides]
+    serials = Counter(disk.serial for _element, disk in pairs if disk.needs_entry and disk.target not in overrides)
     changes: list[tuple[Element, Destination]] = []
     used: dict[str, Disk] = {}
-    for element, disk in wanted:
-        value, cause, remedy = _entry(disk, by_serial, overrides, by_name)
-        if cause:
-            problems.of_disk(disk, cause, remedy)
-            continue
+    for element, disk in pairs:
         if len(element.findall("source")) > 1:
             problems.of_disk(disk, "it has more than one <source>", "leave the one that counts")
             continue
-        try:
-            new = destination(disk.serial or f"of disk {disk.target}", value)
-        except InputError as exc:
-            problems.of_disk(disk, "; ".join(exc.details["problems"]), "correct its entry")
+        new = _new_source(element, disk, by_serial, overrides, serials, problems) if disk.needs_entry else None
+        if new is None:
             continue
-        others = [used[name] for name in new.same_as if name in used]
-        if others:
-            problems.of_disk(disk, f"its entry is the same device as that of disk {others[0].target}", "give each disk its own volume")
+        other = next((used[name] for name in new.same_as if name in used), None)
+        if other:
+            problems.of_disk(disk, f"its entry is the same device as that of disk {other.target}", "give each disk its own volume")
         used.update((name, disk) for name in new.same_as)
         changes.append((element, new))
-    _check_overrides(overrides, [disk for _element, disk in pairs], problems)
+    _check_overrides(overrides, {disk.target: disk for _element, disk in pairs}, problems)
     return changes
 
 
-def _entry(disk: Disk, by_serial: DeviceMap, overrides: DeviceMap, serials: t.Sequence[str | None]) -> tuple[t.Any, str | None, str]:
+def _new_source(
+    element: Element, disk: Disk, by_serial: DeviceMap, overrides: DeviceMap, serials: Counter[str | None], problems: _Problems
+) -> Destination | None:
+    """What the map says of one disk; None, and a problem, when that cannot be used."""
+    value, cause, remedy = _entry(disk, by_serial, overrides, serials)
+    if cause:
+        problems.of_disk(disk, cause, remedy)
+        return None
+    try:
+        new = destination(disk.serial or f"of disk {disk.target}", value)
+    except InputError as exc:
+        problems.of_disk(disk, "; ".join(exc.details["problems"]), "correct its entry")
+        return None
+    if isinstance(new, IscsiDestination) and element.find("source[@startupPolicy]") is not None:
+        problems.of_disk(
+            disk, "libvirt refuses the startupPolicy of its <source> on a network disk", "remove it, or map the disk to a path"
+        )
+    return new
+
+
+def _entry(disk: Disk, by_serial: DeviceMap, overrides: DeviceMap, serials: Counter[str | None]) -> tuple[t.Any, str | None, str]:
     """The map's value for one disk, or the cause and the remedy of its absence."""
     by_override = f"or give an override for target dev {disk.target}"
     if disk.target is not None and disk.target in overrides:
         return overrides[disk.target], None, ""
     if disk.serial is None:
         return None, "it has no serial, so no volume can be found for it", f"define a <serial> {by_override}"
-    if serials.count(disk.serial) > 1:
+    if serials[disk.serial] > 1:
         return None, "another disk has the same serial, so it is not known which volume is which", f"correct the serials {by_override}"
     if disk.serial not in by_serial:
         return None, "the device map has no entry for its serial", f"add one {by_override}"
     return by_serial[disk.serial], None, ""
 
 
-def _check_overrides(overrides: DeviceMap, disks: t.Sequence[Disk], problems: _Problems) -> None:
+def _check_overrides(overrides: DeviceMap, by_target: t.Mapping[str | None, Disk], problems: _Problems) -> None:
     for target in overrides:
-        disk = next((disk for disk in disks if disk.target == target), None)
+        disk = by_target.get(target)
         if disk is None:
             problems.messages.append(f"the override for target dev {target} fits no disk of the domain; correct or remove it")
         elif not disk.needs_entry:
