@@ -11,7 +11,7 @@ import secrets
 import string
 import typing as t
 import uuid
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from xml.sax.saxutils import quoteattr
 
@@ -71,6 +71,8 @@ def start(
     if missing:
         raise LabError(f"there are no volumes {', '.join(missing)}; there are: {', '.join(known)}")
     mine = {disk.volume for disk in disks}
+    # Volumes that other guests write to prove nothing.
+    foreign = {disk.volume for other in names(lab) for disk in load(lab, other).disks}
     guest = Guest(
         name=name,
         uuid=str(uuid.uuid4()),
@@ -78,11 +80,12 @@ def start(
         host=host,
         has_os=has_os,
         disks=disks,
-        other_volumes={volume: verify.fingerprint(storage.volume_path(lab, volume)) for volume in known if volume not in mine},
+        other_volumes={volume: verify.fingerprint(storage.volume_path(lab, volume)) for volume in known if volume not in mine | foreign},
     )
     _forget_consoles(lab, name)
-    _record_path(lab, name).parent.mkdir(parents=True, exist_ok=True)
-    _record_path(lab, name).write_text(json.dumps(asdict(guest), indent=1))
+    for other in names(lab):
+        _save(lab, _without_volumes(load(lab, other), mine))
+    _save(lab, guest)
     path = _record_path(lab, name).with_suffix(".xml")
     # A VNC password may be in it.
     path.touch(mode=0o600)
@@ -106,6 +109,17 @@ def start(
         destroy(lab, name)
         raise
     return path
+
+
+def _without_volumes(guest: Guest, volumes: set[str]) -> Guest:
+    """The same guest, which no longer watches volumes that another guest may change from now on."""
+    return replace(guest, other_volumes={name: content for name, content in guest.other_volumes.items() if name not in volumes})
+
+
+def _save(lab: Lab, guest: Guest) -> None:
+    path = _record_path(lab, guest.name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(asdict(guest), indent=1))
 
 
 def _attach(lab: Lab, guest: Guest) -> dict[str, dict[str, t.Any]]:
@@ -147,14 +161,12 @@ def check(lab: Lab, name: str) -> dict[str, t.Any]:
     for disk in guest.disks:
         path, serial = storage.volume_path(lab, disk.volume), volumes[disk.volume].serial
         contents[disk.volume] = verify.read_volume(path, guest.run, serial)
-    users = {disk.volume: other for other in names(lab) for disk in load(lab, other).disks}
-    others = {}
-    for volume, before in guest.other_volumes.items():
-        if volume in users:
-            others[volume] = f"used by guest {users[volume]}"
-        elif volume in volumes:
-            others[volume] = "unchanged" if verify.fingerprint(storage.volume_path(lab, volume)) == before else "changed"
-    return verify.judge(consoles, contents, others)
+    unchanged = {
+        volume: verify.fingerprint(storage.volume_path(lab, volume)) == before
+        for volume, before in guest.other_volumes.items()
+        if volume in volumes
+    }
+    return verify.judge(consoles, contents, unchanged)
 
 
 def destroy(lab: Lab, name: str) -> None:

@@ -109,4 +109,3 @@ def _start_daemons(lab: Lab, host: str) -> None:
 
 def _wait_for_libvirt(lab: Lab, host: str) -> None:
     process.run(["virsh", "-c", lab.libvirt_uri_of(host), "version"])
-

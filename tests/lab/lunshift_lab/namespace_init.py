@@ -77,10 +77,9 @@ def isolate(lab: context.Lab, host: str) -> None:
     emulator.touch()
     run(["mount", "--bind", guest_kit.cached_emulator(lab), emulator])
     for path in OVERLAID:
-        upper, work = STAGE / f"upper{path}", STAGE / f"work{path}"
-        upper.mkdir(parents=True)
-        work.mkdir(parents=True)
-        run(["mount", "-t", "overlay", "overlay", "-o", f"lowerdir={path},upperdir={upper},workdir={work}", path])
+        _overlay(Path(path))
+    # libvirt takes ownership of a guest's kernel, and notes that on the file; not on one that other hosts use.
+    _overlay(held[lab.share_dir])
     run(["mount", "-t", "tmpfs", "-o", "mode=755,size=256m", "run", "/run"])
     run(["mount", "-t", "tmpfs", "-o", "mode=700,size=256m", "root", "/root"])
     run(["mount", "-t", "tmpfs", "-o", "mode=1777,size=256m", "tmp", "/tmp"])
@@ -90,6 +89,14 @@ def isolate(lab: context.Lab, host: str) -> None:
     # libvirt keeps what it learned about an emulator until the file changes; the cached one never does.
     run(["mount", "--bind", emulator, lab.share_dir / guest_kit.EMULATOR])
     run(["umount", "-l", STAGE])
+
+
+def _overlay(path: Path) -> None:
+    """Show a directory as it is, but keep what is written to it in this host."""
+    upper, work = STAGE / "upper" / path.name, STAGE / "work" / path.name
+    upper.mkdir(parents=True)
+    work.mkdir(parents=True)
+    run(["mount", "-t", "overlay", "overlay", "-o", f"lowerdir={path},upperdir={upper},workdir={work}", path])
 
 
 def libvirt_cache(lab: context.Lab, host: str) -> Path:

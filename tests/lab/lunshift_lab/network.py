@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .context import HOSTS, Lab
+from .context import HOSTS, Lab, LabError
 from .process import run
 
 
@@ -17,13 +17,17 @@ def _exists(interface: str) -> bool:
 
 
 def ensure_bridge(lab: Lab) -> None:
-    """The bridge with the control node's addresses; nothing changes when it is there."""
+    """The bridge with the control node's addresses, and the ports that should be on it."""
     if not _exists(lab.bridge):
         run(["ip", "link", "add", lab.bridge, "type", "bridge"])
     run(["ip", "addr", "replace", f"{lab.address_of('control')}/{lab.prefix_length}", "dev", lab.bridge])
     # Without nodad an address cannot be used for a second, and daemons that bind it fail.
     run(["ip", "-6", "addr", "replace", f"{lab.address6_of('control')}/64", "dev", lab.bridge, "nodad"])
     run(["ip", "link", "set", lab.bridge, "up"])
+    for host in HOSTS:
+        for port in (lab.interface_of(host), lab.storage_interface_of(host)):
+            if _exists(port):
+                run(["ip", "link", "set", port, "master", lab.bridge, "up"])
 
 
 def add_tap(lab: Lab, host: str) -> str:
@@ -63,8 +67,10 @@ def bind_hosts_to_their_targets(lab: Lab) -> None:
 
 
 def remove_interface(interface: str) -> None:
+    # One that belonged to an ended network namespace may go by itself at this very moment.
+    run(["ip", "link", "del", interface], check=False)
     if _exists(interface):
-        run(["ip", "link", "del", interface])
+        raise LabError(f"interface {interface} is still there after 'ip link del'")
 
 
 def remove_bridge(lab: Lab) -> None:

@@ -110,8 +110,8 @@ def _number(block: bytes, slot: int, slots: int, run: int, serial: str) -> int:
     return int(number) if zlib.crc32(sound) == crc else 0
 
 
-def judge(consoles: dict[str, Console], volumes: dict[str, VolumeContent], others: dict[str, str]) -> dict[str, t.Any]:
-    """The verdict, with all that is wrong. ``others`` is volume -> "unchanged", "changed" or who else uses it."""
+def judge(consoles: dict[str, Console], volumes: dict[str, VolumeContent], others_unchanged: dict[str, bool]) -> dict[str, t.Any]:
+    """The verdict, with all that is wrong."""
     acknowledged: dict[int, int] = {}
     for console in consoles.values():
         acknowledged.update(console.acknowledged)
@@ -130,7 +130,7 @@ def judge(consoles: dict[str, Console], volumes: dict[str, VolumeContent], other
             problems.append(f"the guest said on {host}: {console.trouble[0]} ({len(console.trouble)} such lines)")
     if bad or not checks:
         problems.append(f"the guest's memory: {bad} bad of {checks} checks")
-    problems += [f"volume {name} belongs to no guest, and changed" for name, state in others.items() if state == "changed"]
+    problems += [f"volume {name} belongs to no guest, and changed" for name, unchanged in others_unchanged.items() if not unchanged]
     return {
         "ok": not problems,
         "problems": problems,
@@ -145,7 +145,7 @@ def judge(consoles: dict[str, Console], volumes: dict[str, VolumeContent], other
         "volumes": {
             name: {"last": content.last, "blocks": content.blocks, "missing": len(content.missing)} for name, content in volumes.items()
         },
-        "other_volumes": others,
+        "other_volumes": {name: "unchanged" if unchanged else "changed" for name, unchanged in others_unchanged.items()},
     }
 
 
