@@ -354,9 +354,23 @@ def device_map(
     return {"map": entries, "overrides": {target: entries[key] for target, key in overrides.items() if key in entries}}
 
 
+def content_samples(devices: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+    """One host's samples of contents, from a result of iscsi_device_info: by volume, else by device.
+
+    A LUN that is one of the volumes appears once, under the volume's name: it must not count as its own double.
+    """
+    samples = {key: volume["fingerprint"] for key, volume in devices["volumes"].items() if volume.get("fingerprint")}
+    paths_of_volumes = {volume.get("device_path") for volume in devices["volumes"].values()}
+    for lun in devices["luns"]:
+        if lun.get("fingerprint") and not paths_of_volumes & _names(lun):
+            samples[f"/dev/{lun['paths'][0]['node']}"] = lun["fingerprint"]
+    return samples
+
+
 __all__ = (
     "PlannedVolume",
     "connection_of_disk",
+    "content_samples",
     "device_map",
     "listen_addresses",
     "plan",
