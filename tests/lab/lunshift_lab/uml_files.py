@@ -19,6 +19,9 @@ SOURCES = Path(__file__).resolve().parent / "uml"
 # These survive a restart, as a real host's disk would; all else that a host writes is gone with it.
 KEPT = ("/etc/iscsi/nodes", "/etc/iscsi/send_targets", "/etc/libvirt/qemu", "/etc/libvirt/secrets", "/var/lib/lunshift-migration")
 
+# Target -> what it shall start beside Debian's choice. iscsid would start with the first login, and make that slow.
+ENABLED = {"sockets.target": "libvirtd-tcp.socket", "multi-user.target": "iscsid.service"}
+
 
 def write(lab: Lab, host: str) -> None:
     """Make the host's directory, from which umlinit takes everything."""
@@ -75,8 +78,9 @@ def _choose_units(units: Path) -> None:
     for name in (SOURCES / "masked-units.txt").read_text().split():
         (units / name).symlink_to("/dev/null")
     (units / "default.target").symlink_to("/lib/systemd/system/multi-user.target")
-    (units / "sockets.target.wants").mkdir()
-    (units / "sockets.target.wants/libvirtd-tcp.socket").symlink_to("/lib/systemd/system/libvirtd-tcp.socket")
+    for target, unit in ENABLED.items():
+        (units / f"{target}.wants").mkdir()
+        (units / f"{target}.wants" / unit).symlink_to(f"/lib/systemd/system/{unit}")
 
 
 def _write(path: Path, text: str, *, mode: int = 0o644) -> None:

@@ -27,12 +27,12 @@ from .namespace_hosts import first_child
 host_names = context.UML_HOSTS
 
 KERNEL = "/usr/bin/linux.uml"
-SHIM_SOURCE = Path(__file__).resolve().parent / "uml" / "xstate_shim.c"
+SHIM_SOURCE = Path(__file__).resolve().parent / "uml" / "shim.c"
 MEMORY = "1G"
 # An executable tmpfs: the memory file of a kernel is mapped, and hot.
 MEMORY_DIRECTORY = "/dev/shm"
 BOOT_TIMEOUT_S = 180.0
-UNITS = ("iscsid.socket", "libvirtd.service", "multipathd.service", "ssh.service")
+UNITS = ("iscsid.service", "libvirtd.service", "multipathd.service", "ssh.service")
 SSH_PORT = 22
 
 
@@ -69,8 +69,9 @@ def command(lab: Lab, host: str, argv: t.Sequence[str]) -> list[str]:
     """The command that runs argv on the host, over a connection that stays open for a while."""
     if not is_up(lab, host):
         raise LabError(f"{host} is not up; bring it up with 'lab up uml'")
-    shared = ["-o", "ControlMaster=auto", "-o", "ControlPersist=60", "-o", f"ControlPath={lab.ssh_key.parent / host}"]
-    ssh = ["ssh", *keys.CLIENT_OPTIONS, *shared, "-o", "BatchMode=yes", "-o", "ConnectTimeout=10", "-i", str(lab.ssh_key)]
+    options = ["BatchMode=yes", "ConnectTimeout=10", "ServerAliveInterval=5", "ServerAliveCountMax=3"]
+    options += ["ControlMaster=auto", "ControlPersist=60", f"ControlPath={_control_socket(lab, host)}"]
+    ssh = ["ssh", *keys.CLIENT_OPTIONS, *(f"-o{option}" for option in options), "-i", str(lab.ssh_key)]
     # ssh passes one string to a shell on the host.
     return [*ssh, f"root@{lab.address_of(host)}", "--", shlex.join(argv)]
 
@@ -81,8 +82,8 @@ def execute(lab: Lab, host: str, argv: t.Sequence[str]) -> int:
 
 
 def _ensure_shim(lab: Lab) -> Path:
-    """What lets the kernel run on CPUs with AMX; see its source."""
-    shim = lab.cache_dir / "uml" / f"xstate-shim-{hashlib.sha256(SHIM_SOURCE.read_bytes()).hexdigest()[:16]}.so"
+    """What lets the kernel run on CPUs with AMX, and reboot; see its source."""
+    shim = lab.cache_dir / "uml" / f"shim-{hashlib.sha256(SHIM_SOURCE.read_bytes()).hexdigest()[:16]}.so"
     if not shim.exists():
         made = shim.with_suffix(f".{os.getpid()}")
         process.run(["gcc", "-shared", "-fPIC", "-O2", "-Wall", "-Wextra", "-Werror", "-o", made, SHIM_SOURCE])
@@ -94,7 +95,7 @@ def _boot(lab: Lab, host: str, root: Path, shim: Path) -> None:
     uml_files.write(lab, host)
     directory = lab.host_dir(host)
     shutil.rmtree(directory / "uml", ignore_errors=True)
-    (lab.ssh_key.parent / host).unlink(missing_ok=True)
+    _control_socket(lab, host).unlink(missing_ok=True)
     tap = network.add_tap(lab, host)
     kernel_arguments = (
         f"mem={MEMORY} umid={host} uml_dir={directory / 'uml'} con=null con0=null,fd:1 ssl=null quiet"
@@ -141,6 +142,10 @@ def _listens(lab: Lab, host: str) -> bool:
             return True
     except OSError:
         return False
+
+
+def _control_socket(lab: Lab, host: str) -> Path:
+    return lab.ssh_key.parent / f"{host}.control"
 
 
 def _console(lab: Lab, host: str) -> Path:
