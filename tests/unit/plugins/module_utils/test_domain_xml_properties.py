@@ -116,7 +116,7 @@ def unconcerned_children(xml: str) -> list[bytes]:
     ]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(domains(noisy=True), maps(0), ADDRESSES)
 def test_only_what_had_to_change_has_changed(xml: str, device_map: dict[str, t.Any], address: str) -> None:
     after = rewrite(xml, device_map, {"vnc": address})
@@ -125,7 +125,7 @@ def test_only_what_had_to_change_has_changed(xml: str, device_map: dict[str, t.A
     assert after.endswith("\n") == xml.endswith("\n")
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(domains(noisy=True), maps(0))
 def test_every_disk_is_where_the_map_says(xml: str, device_map: dict[str, t.Any]) -> None:
     for disk in disks(rewrite(xml, device_map)):
@@ -140,7 +140,7 @@ def test_every_disk_is_where_the_map_says(xml: str, device_map: dict[str, t.Any]
             assert disk["initiator_iqn"] == value["libvirt"].get("initiator_iqn")
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(domains(noisy=True), maps(0), maps(10))
 def test_twice_is_once(xml: str, first: dict[str, t.Any], second: dict[str, t.Any]) -> None:
     once = rewrite(xml, first, {"vnc": "10.0.0.1"})
@@ -150,7 +150,7 @@ def test_twice_is_once(xml: str, first: dict[str, t.Any], second: dict[str, t.An
     assert direct == detour
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(domains(noisy=False), maps(0), maps(10), maps(20))
 def test_there_and_back(xml: str, home: dict[str, t.Any], away: dict[str, t.Any], further: dict[str, t.Any]) -> None:
     at_home = rewrite(xml, home, {"vnc": "10.0.0.1"})
