@@ -176,8 +176,10 @@ def destroy(lab: Lab, name: str) -> None:
         return
     guest = load(lab, name)
     for host in hosts.live(lab):
-        for command in (("destroy", name), ("undefine", name, "--nvram")):
-            hosts.virsh_succeeds(lab, host, *command)
+        if name in hosts.virsh(lab, host, "list", "--name").split():
+            hosts.virsh(lab, host, "destroy", name)
+        if name in hosts.virsh(lab, host, "list", "--all", "--name").split():
+            hosts.virsh(lab, host, "undefine", name)
         infos = storage.connection_infos(lab, host)
         mine = [infos[disk.volume] for disk in guest.disks if disk.volume in infos]
         if host in UML_HOSTS:

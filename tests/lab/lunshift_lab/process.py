@@ -16,22 +16,35 @@ from pathlib import Path
 
 from .context import LabError
 
+# Longer than anything takes that has not hung; the longest builds a root file system.
+TIMEOUT_S = 1800.0
 # The machine's own PATH may hold wrappers (pyenv and the like) that hosts must not see.
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-def run(argv: t.Sequence[str | Path], *, check: bool = True, stdin: str | None = None, env: dict[str, str] | None = None) -> str:
+def run(
+    argv: t.Sequence[str | Path],
+    *,
+    check: bool = True,
+    stdin: str | None = None,
+    env: dict[str, str] | None = None,
+    timeout_s: float = TIMEOUT_S,
+) -> str:
     """Run one command and give its standard output; a failure is a LabError with its error output."""
     command = [str(part) for part in argv]
-    result = subprocess.run(
-        command,
-        input=stdin,
-        stdin=subprocess.DEVNULL if stdin is None else None,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PATH": SYSTEM_PATH, "LC_ALL": "C.UTF-8", **(env or {})},
-        check=False,
-    )
+    try:
+        result = subprocess.run(
+            command,
+            input=stdin,
+            stdin=subprocess.DEVNULL if stdin is None else None,
+            capture_output=True,
+            text=True,
+            env={**os.environ, "PATH": SYSTEM_PATH, "LC_ALL": "C.UTF-8", **(env or {})},
+            timeout=timeout_s,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise LabError(f"{' '.join(command)} did not end within {timeout_s:g} s") from None
     if check and result.returncode:
         raise LabError(f"{' '.join(command)} failed with {result.returncode}: {(result.stderr or result.stdout).strip()}")
     return result.stdout

@@ -341,8 +341,9 @@ def _start(lab: Lab, host: str) -> None:
     # A socket of its own: tgtadm talks to whoever answers, also when this tgtd did not start.
     for leftover in directory.glob("tgtd.sock*"):
         leftover.unlink()
-    # The address is bound at start, so the daemon waits until the network is there.
-    wait = 'read _ && exec tgtd -f --iscsi "$0"'
+    # The address is bound at start, so the daemon waits until the network is there. Two threads for each
+    # LUN, not sixteen: hundreds of LUNs are tested.
+    wait = 'read _ && exec tgtd -f -t 2 --iscsi "$0"'
     portals = ",".join(f"portal={address}:{PORT}" for address in (lab.address_of(STORAGE), f"[{lab.address6_of(STORAGE)}]"))
     with (directory / "tgtd.log").open("w") as log:
         shell = subprocess.Popen(
