@@ -78,20 +78,21 @@ def static_checks(report: Report, box: Toolbox) -> None:
 
 
 def unit_tests(report: Report, box: Toolbox) -> None:
-    _pytest(report, box.label, box.venv, "tests/unit", box.checkout, box.env)
+    coverage = ["--cov", "--cov-report=term"] if (box.venv / "bin" / "coverage").exists() else []
+    _pytest(report, box.label, box.venv, ["tests/unit", *coverage], box.checkout, box.env)
 
 
 def oldest_unit_tests(report: Report, box: Toolbox, oldest: Path) -> None:
     """The logic that runs on managed hosts, on the oldest Python that they may have."""
     paths = [str(ansible_utilities(box.venv)), os.environ.get("PYTHONPATH", "")]
     env = {**box.env, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
-    _pytest(report, "python-3.9", oldest, "tests/unit/plugins/module_utils", box.checkout, env)
+    _pytest(report, "python-3.9", oldest, ["tests/unit/plugins/module_utils"], box.checkout, env)
 
 
-def _pytest(report: Report, label: str, venv: Path, tests: str, checkout: Path, env: t.Mapping[str, str]) -> None:
+def _pytest(report: Report, label: str, venv: Path, arguments: list[str], checkout: Path, env: t.Mapping[str, str]) -> None:
     junit = report.log_dir / f"unit-{label}.xml"
     junit.unlink(missing_ok=True)
-    command = [str(venv / "bin" / "python"), "-m", "pytest", "-q", "-n", "2", "-p", "no:cacheprovider", f"--junitxml={junit}", tests]
+    command = [str(venv / "bin" / "python"), "-m", "pytest", "-q", "-n", "2", "-p", "no:cacheprovider", f"--junitxml={junit}", *arguments]
     report.step("unit", label, command, cwd=checkout, env=env, timeout_s=STEP_LIMIT_S, count=lambda: junit_counts(junit))
 
 
