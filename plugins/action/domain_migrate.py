@@ -48,6 +48,13 @@ def describe_result(result: t.Mapping[str, t.Any]) -> str | None:
     return " | ".join(parts)
 
 
+def _lease_s(arguments: t.Mapping[str, t.Any]) -> float:
+    try:
+        return float(arguments["lease_s"])
+    except (KeyError, TypeError, ValueError):
+        return DEFAULT_LEASE_S  # What is no number the module refuses, in words of its own.
+
+
 class ActionModule(ActionBase):  # type: ignore[misc]
     _supports_check_mode = True
     _supports_async = True
@@ -60,9 +67,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         operation_id = arguments.get("operation_id") or arguments.get("uuid") or arguments.get("name")
         if self._task.async_val or self._task.check_mode or arguments.get("state") == "aborted" or not operation_id:
             return {**result, **self._run_plainly(arguments, task_vars)}
-        lease_s = float(arguments.get("lease_s", DEFAULT_LEASE_S))
         lines = ProgressLines(prefix_of(self, task_vars), lambda progress: f"{label}: {describe_progress(progress)}", show)
-        moved = LeasedJob(self, task_vars, str(operation_id), lease_s, lines).run(arguments)
+        moved = LeasedJob(self, task_vars, str(operation_id), _lease_s(arguments), lines).run(arguments)
         summary = describe_result(moved)
         if summary:
             lines.say(f"{label}: {summary}")

@@ -106,7 +106,8 @@ class JobDirectory:
             self._descriptor = self._lock()
         except PermissionError as exc:
             raise MigrationError(
-                f"{platform.node()}: this user may not write to {exc.filename}; run the task as root (become: true)", error_id="not_permitted"
+                f"{platform.node()}: this user may not write to {exc.filename}; run the task as root (become: true)",
+                error_id="not_permitted",
             ) from exc
         self.lease_path.touch()
         return self

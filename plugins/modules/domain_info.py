@@ -68,7 +68,9 @@ EXAMPLES = r"""
 
 RETURN = r"""
 exists:
-  description: Whether the host has such a domain. When not, of the other values only RV(name), RV(uuid) (as asked for) and RV(host) are given.
+  description:
+    - Whether the host has such a domain.
+    - When not, of the other values only RV(name) and RV(uuid) (as asked for), RV(state) (null) and RV(host) are given.
   returned: success
   type: bool
 name:

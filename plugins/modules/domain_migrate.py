@@ -56,7 +56,9 @@ options:
       - The module connects there too, to see whether the domain has arrived and to set autostart. When it cannot, it says so.
     type: str
   destination_xml:
-    description: Definition of the running domain as the destination should have it. Required unless the domain is on the destination already.
+    description:
+      - Definition of the running domain as the destination should have it.
+      - Required unless the domain is on the destination already.
     type: str
   persistent_xml:
     description:
@@ -65,7 +67,8 @@ options:
     type: str
   planned_sources:
     description:
-      - By target dev, the source of each disk when the migration was planned, as M(lunshift.migration.domain_info) returns it in RV(lunshift.migration.domain_info#module:disks).
+      - By target dev, the source of each disk when the migration was planned, as M(lunshift.migration.domain_info) returns it in
+        RV(lunshift.migration.domain_info#module:disks).
       - When given, the module refuses a domain whose disks were moved to other storage since then.
     type: dict
   bandwidth_mib:

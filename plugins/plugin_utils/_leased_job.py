@@ -38,7 +38,9 @@ Format = t.Callable[[t.Mapping[str, t.Any]], str]
 class ProgressLines:
     """Shows a line only when there is something new to say."""
 
-    def __init__(self, prefix: str, format_line: Format, show: t.Callable[[str], None], clock: t.Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, prefix: str, format_line: Format, show: t.Callable[[str], None], clock: t.Callable[[], float] = time.monotonic
+    ) -> None:
         self._prefix = prefix
         self._format = format_line
         self._show = show
@@ -136,7 +138,8 @@ class LeasedJob:
             "msg": (
                 f"The host could not be reached for {self._lease_s or PATIENCE_S:g} s while job {self._operation_id} ran on it ({problem})."
                 + (" Its lease has lapsed by now, so it does what on_controller_loss says." if self._lease_s else " It goes on.")
-                + " When the host is back, look at the job with the module job_lease (renew: false), read both hosts, and run the same task again"
+                + " When the host is back, look at the job with the module job_lease (renew: false), read both hosts, and run the same"
+                " task again"
             ),
         }
 
@@ -146,8 +149,8 @@ class LeasedJob:
             "error_id": "job_lost",
             "operation_id": self._operation_id,
             "msg": (
-                f"Job {self._operation_id} does not run on the host any more, and has left no result: its process was killed, or the host was"
-                " started again. What it had asked for may still go on. Read both hosts, and run the same task again"
+                f"Job {self._operation_id} does not run on the host any more, and has left no result: its process was killed, or the host"
+                " was started again. What it had asked for may still go on. Read both hosts, and run the same task again"
             ),
         }
 

@@ -38,7 +38,7 @@ class DomainFacts:
     block_jobs: tuple[str, ...] = field(default=())
 
 
-Finding = t.Dict[str, str]
+Finding = dict[str, str]
 
 
 def _finding(finding_id: str, message: str) -> Finding:
@@ -133,7 +133,7 @@ def _device_blockers(facts: DomainFacts, root: ET.Element) -> t.Iterator[Finding
     for hostdev in devices.iterfind("hostdev"):
         kind = hostdev.get("type") or hostdev.get("mode")
         if kind != "usb":
-            yield _finding("host_device", f"domain {facts.name} has a host device ({kind}), which cannot go to another host; detach it first")
+            yield _finding("host_device", f"domain {facts.name} has a host device ({kind}), which cannot go along; detach it first")
     for interface in devices.iterfind("interface[@type='hostdev']"):
         teaming = interface.find("teaming")
         if teaming is None or teaming.get("type") != "transient":
@@ -141,11 +141,15 @@ def _device_blockers(facts: DomainFacts, root: ET.Element) -> t.Iterator[Finding
     for shmem in devices.iterfind("shmem"):
         model = shmem.find("model")
         if shmem.get("role") != "master" or (model is not None and model.get("type") == "ivshmem"):
-            yield _finding("shared_memory", f"domain {facts.name} has the shared memory device {shmem.get('name')}, which libvirt does not migrate")
+            name = shmem.get("name")
+            yield _finding(
+                "shared_memory", f"domain {facts.name} has shared memory ({name}), which libvirt does not migrate; detach it first"
+            )
     yield from _filesystem_blockers(facts, devices)
     if root.find("./launchSecurity") is not None:
         yield _finding("launch_security", f"domain {facts.name} has encrypted memory (launchSecurity), which QEMU does not migrate")
-    if root.find("./cpu/feature[@policy='require'][@name='invtsc']") is not None and root.find("./clock/timer[@name='tsc'][@frequency]") is None:
+    needs_tsc = root.find("./cpu/feature[@policy='require'][@name='invtsc']") is not None
+    if needs_tsc and root.find("./clock/timer[@name='tsc'][@frequency]") is None:
         yield _finding(
             "invtsc",
             f"domain {facts.name} requires the CPU feature invtsc without a TSC frequency; remove the feature, or set"
@@ -158,7 +162,9 @@ def _filesystem_blockers(facts: DomainFacts, devices: ET.Element) -> t.Iterator[
         source = filesystem.find("source")
         own_daemon = source is not None and source.get("socket")
         if _driver(filesystem, "type") == "virtiofs" and not own_daemon and facts.libvirt_version < VIRTIOFS_MIGRATES_FROM:
-            yield _finding("filesystem", f"domain {facts.name} has a virtiofs directory, which this host's libvirt does not migrate; detach it first")
+            yield _finding(
+                "filesystem", f"domain {facts.name} has a virtiofs directory, which this host's libvirt does not migrate; detach it first"
+            )
 
 
 def cautions(facts: DomainFacts, xml: str) -> list[Finding]:

@@ -37,9 +37,7 @@ class LibvirtError(MigrationError):
     def __init__(self, message: str, code: int, domain: int, where: str = "libvirt") -> None:
         self.said = message
         self.code = code
-        super().__init__(
-            f"{where}: {message}", error_id="libvirt_error", libvirt={"message": message, "code": code, "domain": domain}
-        )
+        super().__init__(f"{where}: {message}", error_id="libvirt_error", libvirt={"message": message, "code": code, "domain": domain})
 
 
 def load_api() -> t.Any:
@@ -67,7 +65,7 @@ def bounded(function: t.Callable[[], Result], timeout_s: float, unreachable: str
     def ask() -> None:
         try:
             answers.put((True, function()))
-        except Exception as exc:
+        except Exception as exc:  # noqa: BLE001 (raised again where the answer is read)
             answers.put((False, exc))
 
     threading.Thread(target=ask, daemon=True).start()

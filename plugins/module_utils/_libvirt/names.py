@@ -113,4 +113,4 @@ def version(number: int) -> str:
     return f"{number // 1000000}.{number // 1000 % 1000}.{number % 1000}"
 
 
-__all__ = ("ACTIVE_STATES", "JOB_OPERATIONS", "JOB_TYPES", "REASONS", "STATES", "DomainState", "domain_state", "job_operation", "job_type", "version")
+__all__ = ("ACTIVE_STATES", "REASONS", "STATES", "DomainState", "domain_state", "job_operation", "job_type", "version")

@@ -22,7 +22,10 @@ _REMEDIES: tuple[tuple[str, str], ...] = (
         " correct the destination's connection info",
     ),
     (r"Authentication failure\(513\)", "The target refused the destination's CHAP login: check the libvirt secret on the destination"),
-    (r"Can not reconnect right now|iscsi_service failed", "The destination cannot reach the iSCSI portal: check its address, port and network"),
+    (
+        r"Can not reconnect right now|iscsi_service failed",
+        "The destination cannot reach the iSCSI portal: check its address, port and network",
+    ),
     (r"Secret not found|no secret with matching", "Define the libvirt secret that the disk names on the destination too"),
     (
         r"Could not open '/dev/|Cannot access storage file|No such file or directory",
@@ -37,7 +40,10 @@ _REMEDIES: tuple[tuple[str, str], ...] = (
         "Another domain on the destination has the same name or UUID: rename or remove one of them",
     ),
     (r"is already active", "The destination runs a domain with this UUID: read both hosts before anything else is done"),
-    (r"migrate guest to the same host", "Both URIs lead to hosts with one host UUID: set host_uuid in libvirtd.conf, or correct destination_uri"),
+    (
+        r"migrate guest to the same host",
+        "Both URIs lead to hosts with one host UUID: set host_uuid in libvirtd.conf, or correct destination_uri",
+    ),
     (
         r"Unable to resolve address|unable to connect to server|Connection refused|No route to host",
         "The SOURCE's libvirt daemon cannot reach the destination: check destination_uri, the name it resolves to, and the firewall (the"
@@ -49,10 +55,16 @@ _REMEDIES: tuple[tuple[str, str], ...] = (
         "The connection between the libvirt daemons was lost. Read both hosts: the domain may run on either, or on both",
     ),
     (r"active block job", "Wait for the block job's end, or stop it with 'virsh blockjob'"),
-    (r"[Tt]arget (domain|disk|CPU|device|network|controller).* does not match", "The destination XML changes what the guest sees; only sources may change"),
+    (
+        r"[Tt]arget (domain|disk|CPU|device|network|controller).* does not match",
+        "The destination XML changes what the guest sees; only sources may change",
+    ),
     (r"Unsafe migration", "A disk uses a cache mode or a local file that cannot be migrated safely"),
     (r"canceled by client|operation aborted", "Somebody aborted libvirt's job; the domain stays on the source"),
-    (r"cannot acquire state change lock", "Another libvirt call on this domain hangs or takes long; wait for it, and look at the libvirt log"),
+    (
+        r"cannot acquire state change lock",
+        "Another libvirt call on this domain hangs or takes long; wait for it, and look at the libvirt log",
+    ),
 )
 
 

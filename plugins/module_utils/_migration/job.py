@@ -65,7 +65,7 @@ class _Call:
     def _run(self) -> None:
         try:
             self._function()
-        except Exception as exc:
+        except Exception as exc:  # noqa: BLE001 (raised again by error())
             self._error = exc
         finally:
             self._done.set()
@@ -181,7 +181,9 @@ class MigrationJob:
         if self._lease.lapsed():
             self._lease_lapsed = True
             if self._limits.abort_without_controller:
-                return MigrationError("The controller was lost (nothing renewed the lease), so the migration was aborted", error_id="lease_lapsed")
+                return MigrationError(
+                    "The controller was lost (nothing renewed the lease), so the migration was aborted", error_id="lease_lapsed"
+                )
         if 0 < self._limits.timeout_s < self._elapsed():
             return MigrationError(
                 f"The migration took longer than timeout ({self._limits.timeout_s:g} s) at {self._progress.percent} %, iteration"

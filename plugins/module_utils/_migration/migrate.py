@@ -30,7 +30,7 @@ ABORT_WAIT_S = 30.0
 # Somebody ended the job: an operator, or another program.
 VIR_ERR_OPERATION_ABORTED = 78
 Opener = t.Callable[..., Connection]
-Result = t.Dict[str, t.Any]
+Result = dict[str, t.Any]
 
 
 @dataclass
@@ -129,8 +129,9 @@ class Migration:
             )
         if domain:
             self.warn(
-                f"{platform.node()}: a shut-off definition of {domain.name} is still here, while the domain runs at {request.destination_uri};"
-                f" starting it would open its volumes twice. Remove it with 'virsh undefine {shlex.quote(domain.name)}'"
+                f"{platform.node()}: a shut-off definition of {domain.name} is still here, while the domain runs at"
+                f" {request.destination_uri}; starting it would open its volumes twice. Remove it with 'virsh undefine"
+                f" {shlex.quote(domain.name)}'"
             )
         # A run that was killed has not carried autostart over.
         autostart = (directory.read_notes() if directory else {}).get("autostart")
@@ -197,7 +198,10 @@ class Migration:
         request, domain = self.request, prepared.domain
         actions = [f"migrated domain {domain.name} from {platform.node()} to {request.destination_uri}"]
         if source.exists:
-            self.warn(f"{platform.node()}: the domain has moved, but it is still known here ({source}); look at it with 'virsh dominfo {domain.name}'")
+            self.warn(
+                f"{platform.node()}: the domain has moved, but it is still known here ({source}); look at it with 'virsh dominfo"
+                f" {shlex.quote(domain.name)}'"
+            )
         if domain.persistent:
             actions += self._carry_autostart(domain.autostart, destination)
         if end.lease_lapsed:
@@ -225,10 +229,8 @@ class Migration:
                 return []
             connection.call(handle.setAutostart, int(wanted))
         except MigrationError as exc:
-            option = "" if wanted else " --disable"
-            self.warn(
-                f"{exc}. So autostart could not be carried over; run 'virsh autostart{option} {shlex.quote(str(destination.name))}' on the destination"
-            )
+            command = ["virsh", "autostart", *([] if wanted else ["--disable"]), str(destination.name)]
+            self.warn(f"{exc}. So autostart could not be carried over; run '{shlex.join(command)}' on the destination")
             return []
         return [f"{'enabled' if wanted else 'disabled'} autostart of domain {destination.name} at {uri}"]
 
@@ -238,9 +240,7 @@ class Migration:
             connection = self.opener(self.request.destination_uri, CONNECT_TIMEOUT_S)
             handle = connection.call(lambda: connection.find(destination.name, destination.uuid))
             api = connection.api
-            return completed(
-                connection.call(handle.jobStats, api.VIR_DOMAIN_JOB_STATS_COMPLETED | api.VIR_DOMAIN_JOB_STATS_KEEP_COMPLETED)
-            )
+            return completed(connection.call(handle.jobStats, api.VIR_DOMAIN_JOB_STATS_COMPLETED | api.VIR_DOMAIN_JOB_STATS_KEEP_COMPLETED))
         except MigrationError:
             return None
 

@@ -60,9 +60,7 @@ class Prepared:
 
 def refuse(request: Request, domain: Domain, destination: View) -> None:
     """Raise one error that tells everything that stands against the migration."""
-    found = [
-        blocker for blocker in domain.blockers() if not (blocker["id"] == "nova_managed" and request.allow_nova_managed)
-    ]
+    found = [blocker for blocker in domain.blockers() if not (blocker["id"] == "nova_managed" and request.allow_nova_managed)]
     found += _destination_blockers(request, domain, destination)
     found += _missing_definitions(request, domain)
     if found:
@@ -78,14 +76,17 @@ def _missing_definitions(request: Request, domain: Domain) -> list[dict[str, str
     found = []
     if not request.destination_xml:
         found.append(
-            {"id": "destination_xml_missing", "message": f"domain {domain.name} runs here, so destination_xml has to say how the destination has it"}
+            {
+                "id": "destination_xml_missing",
+                "message": f"domain {domain.name} is active here, so destination_xml has to say how the destination has it",
+            }
         )
     if domain.persistent and not request.persistent_xml:
         found.append(
             {
                 "id": "persistent_xml_missing",
-                "message": f"domain {domain.name} is persistent, and without persistent_xml its definition on the destination would name the"
-                " source's devices at the next start",
+                "message": f"domain {domain.name} is persistent, and without persistent_xml its definition on the destination would"
+                " name the source's devices at the next start",
             }
         )
     return found
@@ -99,7 +100,8 @@ def _destination_blockers(request: Request, domain: Domain, destination: View) -
         return [
             {
                 "id": "name_taken",
-                "message": f"{where} has another domain of the same name or UUID: {destination.name}, {destination.uuid}; rename or remove one",
+                "message": f"{where} has another domain of the same name or UUID ({destination.name}, {destination.uuid}); rename or"
+                " remove one",
             }
         ]
     if destination.active:

@@ -1,0 +1,193 @@
+# Copyright (c) 2026, the lunshift.migration authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import types
+import typing as t
+
+import pytest
+from ansible.errors import AnsibleConnectionFailure
+from ansible_collections.lunshift.migration.plugins.action import domain_migrate
+from ansible_collections.lunshift.migration.plugins.action.domain_migrate import ActionModule, describe_progress, describe_result
+from ansible_collections.lunshift.migration.plugins.plugin_utils import _leased_job
+from ansible_collections.lunshift.migration.plugins.plugin_utils._leased_job import LeasedJob, ProgressLines
+
+Answer = dict[str, t.Any]
+MIB = 1 << 20
+
+
+def progress(percent: int = 42, **changes: t.Any) -> Answer:
+    return {
+        "phase": "migrating",
+        "elapsed_s": 3.5,
+        "percent": percent,
+        "total_bytes": 94 * MIB,
+        "remaining_bytes": int(12.3 * MIB),
+        "iteration": 3,
+        "bandwidth_bytes_per_s": 31 * MIB,
+        "dirty_bytes_per_s": 4 * MIB,
+        "seconds_left": 3.2,
+        **changes,
+    }
+
+
+def running(percent: int = 42, **changes: t.Any) -> Answer:
+    return {"changed": False, "running": True, "finished": False, "progress": progress(percent), "result": {}, **changes}
+
+
+def finished(**result: t.Any) -> Answer:
+    return {"changed": False, "running": False, "finished": True, "progress": {}, "result": {"changed": True, **result}}
+
+
+GONE = {"changed": False, "running": False, "finished": False, "progress": {}, "result": {}}
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+class Host:
+    """The action plugin's way to the host: answers with what the test lists, each a second later."""
+
+    def __init__(self, *answers: Answer | Exception) -> None:
+        self.answers = list(answers)
+        self.executed: list[tuple[str | None, Answer]] = []
+        self.clock = Clock()
+        self.lines: list[str] = []
+
+    def _execute_module(self, module_name: str | None, module_args: Answer, task_vars: Answer, **options: t.Any) -> Answer:
+        self.clock.now += 1
+        self.executed.append((module_name, {**module_args, **options}))
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def run(self, lease_s: float = 20) -> Answer:
+        lines = ProgressLines("hosta", lambda seen: f"{seen['percent']} %", self.lines.append, self.clock)
+        job = LeasedJob(t.cast(t.Any, self), {}, "web1", lease_s, lines, clock=self.clock, sleep=self.clock.sleep)
+        return job.run({"name": "web1"})
+
+
+def test_a_job_is_started_followed_and_read() -> None:
+    host = Host(running(10), running(50), finished(outcome="moved"))
+    assert host.run() == {"changed": True, "outcome": "moved"}
+    assert [name for name, _arguments in host.executed] == [None, _leased_job.POLL, _leased_job.POLL]
+    started, polled = host.executed[0][1], host.executed[1][1]
+    assert started["_ticket"] == polled["ticket"]
+    assert polled["operation_id"] == "web1"
+    assert host.lines == ["[hosta] 10 %", "[hosta] 50 %"]
+
+
+def test_a_short_job_takes_one_trip() -> None:
+    host = Host(finished())
+    assert host.run() == {"changed": True}
+    assert len(host.executed) == 1
+
+
+def test_what_did_not_start_is_the_result() -> None:
+    host = Host({"failed": True, "msg": "Unsupported parameters"})
+    assert host.run() == {"failed": True, "msg": "Unsupported parameters"}
+
+
+def test_a_host_that_is_unreachable_at_the_start_is_ansibles_business() -> None:
+    with pytest.raises(AnsibleConnectionFailure):
+        Host(AnsibleConnectionFailure("no route")).run()
+
+
+def test_a_connection_that_comes_back_is_no_failure() -> None:
+    host = Host(running(), AnsibleConnectionFailure("gone"), {"failed": True, "msg": "no python"}, running(60), finished())
+    assert host.run() == {"changed": True}
+
+
+def test_a_host_that_stays_away_is_given_up_with_its_lease() -> None:
+    host = Host(running(), AnsibleConnectionFailure("no route to host"))
+    result = host.run(lease_s=20)
+    assert (result["failed"], result["error_id"]) == (True, "controller_lost_host")
+    assert "no route to host" in result["msg"]
+    assert result["msg"].endswith("run the same task again")
+    assert 20 < host.clock.now < 30
+
+
+def test_a_job_that_disappears_without_a_result() -> None:
+    result = Host(running(), GONE).run()
+    assert (result["failed"], result["error_id"]) == (True, "job_lost")
+
+
+def test_lines_are_throttled_and_never_go_back() -> None:
+    clock, shown = Clock(), []
+    lines = ProgressLines("hosta", lambda seen: f"{seen['phase']} {seen['percent']} %", shown.append, clock)
+    lines.update({})
+    for second, percent, phase in [(0, 5, "a"), (1, 8, "a"), (2, 16, "a"), (3, 12, "a"), (8, 14, "a"), (9, 14, "b"), (20, 14, "b")]:
+        clock.now = second
+        lines.update({"percent": percent, "phase": phase})
+    assert shown == ["[hosta] a 5 %", "[hosta] a 16 %", "[hosta] b 16 %"]
+
+
+def test_the_line_for_people() -> None:
+    assert describe_progress(progress()) == "42 % | 12.3 of 94 MiB remaining | iteration 3 | 31 MiB/s | dirty 4 MiB/s | ~3 s left"
+    assert describe_progress(progress(phase="aborting", seconds_left=None)).startswith("aborting | 42 %")
+    assert "left" not in describe_progress(progress(seconds_left=None))
+    assert describe_progress({"phase": "starting", "total_bytes": 0}) == "starting"
+
+
+def test_the_line_at_the_end() -> None:
+    statistics = {"downtime_ms": 62, "data_processed_bytes": 94 * MIB, "iterations": 3}
+    assert describe_result({"seconds": 1.2, "statistics": statistics}) == "moved in 1.2 s | downtime 62 ms | 94.0 MiB sent | 3 iterations"
+    assert describe_result({"seconds": 1.2, "statistics": dict.fromkeys(statistics)}) == "moved in 1.2 s"
+    assert describe_result({"failed": True, "statistics": statistics}) is None
+    assert describe_result({"changed": False}) is None
+
+
+class FakeAction(ActionModule):
+    """The action plugin without Ansible's machinery around it."""
+
+    def __init__(self, arguments: Answer, **task: t.Any) -> None:
+        self._task = types.SimpleNamespace(**{"args": arguments, "async_val": 0, "check_mode": False, "delegate_to": None, **task})
+        self._connection = types.SimpleNamespace(has_native_async=False, _shell=types.SimpleNamespace(tmpdir="x"))
+        self.executed: list[Answer] = []
+
+    def _execute_module(self, **options: t.Any) -> Answer:
+        self.executed.append(options)
+        return finished(seconds=1.0, statistics={"downtime_ms": 5}) if "_ticket" in options["module_args"] else {"changed": True}
+
+
+@pytest.fixture
+def shown(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    lines: list[str] = []
+    monkeypatch.setattr(domain_migrate, "show", lines.append)
+    return lines
+
+
+@pytest.mark.parametrize(
+    ("arguments", "task", "wrapped"),
+    [
+        ({"name": "web1"}, {"check_mode": True}, False),
+        ({"name": "web1"}, {"async_val": 60}, True),
+        ({"name": "web1", "state": "aborted"}, {}, False),
+        ({}, {}, False),
+    ],
+)
+def test_without_progress(shown: list[str], arguments: Answer, task: Answer, wrapped: bool) -> None:
+    action = FakeAction(arguments, **task)
+    assert action.run(task_vars={"inventory_hostname": "hosta"}) == {"changed": True}
+    assert [options["wrap_async"] for options in action.executed] == [wrapped]
+    assert shown == []
+
+
+@pytest.mark.parametrize(("delegate_to", "prefix"), [(None, "hosta"), ("hostx", "hostx")])
+def test_with_progress(shown: list[str], delegate_to: str | None, prefix: str) -> None:
+    action = FakeAction({"name": "web1", "lease_s": "30"}, delegate_to=delegate_to)
+    result = action.run(task_vars={"inventory_hostname": "hosta"})
+    assert result["changed"] is True
+    assert "finished" not in result
+    assert shown == [f"[{prefix}] web1: moved in 1.0 s | downtime 5 ms"]

@@ -1,0 +1,93 @@
+# Copyright (c) 2026, the lunshift.migration authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import typing as t
+
+import pytest
+from ansible_collections.lunshift.migration.plugins.module_utils._libvirt.connection import Connection, open_connection
+from ansible_collections.lunshift.migration.plugins.module_utils._libvirt.domain import describe, graphics_listen_addresses, read_job
+from ansible_collections.lunshift.migration.tests.unit.fake_libvirt import SOURCE, SOURCE_PATH, FakeLibvirt, LibvirtError, domain_xml
+
+
+@pytest.fixture
+def api() -> FakeLibvirt:
+    return FakeLibvirt()
+
+
+@pytest.fixture
+def connection(api: FakeLibvirt) -> Connection:
+    return open_connection(SOURCE, 1, api=api)
+
+
+def test_what_domain_info_tells(connection: Connection) -> None:
+    told = describe(connection, "web1", None)
+    assert told["exists"] is True
+    assert told["state"] == {"state": "running", "reason": "booted", "code": 1, "reason_code": 1}
+    assert told["job"]["active"] is False
+    assert told["blockers"] == []
+    assert told["graphics_listen_addrs"] == {"vnc": "192.0.2.11"}
+    assert told["host"] == {"hostname": "hosta", "uuid": "0000-a", "libvirt_version": "9.0.0", "hypervisor_version": "7.2.22"}
+    assert [(disk["target"], disk["serial"], disk["source"]) for disk in told["disks"]] == [("vda", "s-1", SOURCE_PATH)]
+
+
+def test_no_secret_leaves_the_host(connection: Connection) -> None:
+    assert "topsecret" not in str(describe(connection, "web1", None))
+
+
+def test_the_stored_definition_is_told_beside_the_live_one(api: FakeLibvirt, connection: Connection) -> None:
+    api.domain.inactive_xml = domain_xml(source="/dev/next-boot")
+    told = describe(connection, "web1", None)
+    assert "/dev/next-boot" in told["inactive_xml"]
+    assert "/dev/next-boot" not in told["xml"]
+    api.domain.persistent = False
+    assert describe(connection, "web1", None)["inactive_xml"] is None
+
+
+def test_a_domain_that_is_not_there(connection: Connection) -> None:
+    told = describe(connection, "other", None)
+    assert (told["exists"], told["name"], told["state"]) == (False, "other", None)
+
+
+def test_a_domain_that_goes_away_while_it_is_read(api: FakeLibvirt, connection: Connection) -> None:
+    def gone(_flags: int) -> t.NoReturn:
+        raise LibvirtError("Domain not found", api.VIR_ERR_NO_DOMAIN)
+
+    api.domain.XMLDesc = gone
+    assert describe(connection, "web1", None)["exists"] is False
+
+
+def test_blockers_of_all_kinds_come_together(api: FakeLibvirt, connection: Connection) -> None:
+    api.domain.block_jobs = {"vda"}
+    api.domain.snapshots = 1
+    api.domain.job = {"type": 2, "operation": 5}
+    api.domain.xml = domain_xml(devices="<disk type='volume' device='disk'><source pool='p' volume='v'/><target dev='vdb'/></disk>")
+    found = describe(connection, "web1", None)["blockers"]
+    assert {"job_running", "snapshots", "block_job"} < {blocker["id"] for blocker in found}
+    assert any("vdb" in blocker["message"] for blocker in found)
+
+
+def test_calls_that_a_driver_lacks_find_nothing(api: FakeLibvirt, connection: Connection) -> None:
+    def unsupported() -> t.NoReturn:
+        raise LibvirtError("this function is not supported by the connection driver", api.VIR_ERR_NO_SUPPORT)
+
+    api.domain.listAllCheckpoints = api.domain.hasManagedSaveImage = api.domain.jobStats = unsupported
+    told = describe(connection, "web1", None)
+    assert told["blockers"] == []
+    assert told["job"]["active"] is False
+
+
+def test_a_job_that_cannot_be_read_counts_as_one(api: FakeLibvirt, connection: Connection) -> None:
+    def beginning() -> t.NoReturn:
+        raise LibvirtError("migration was active, but no RAM info was set", 1)
+
+    api.domain.jobStats = beginning
+    job = read_job(connection, api.domain)
+    assert (job["active"], job["operation"]) == (True, "unknown")
+
+
+def test_listen_addresses_that_are_none() -> None:
+    devices = "<graphics type='spice'><listen type='socket' socket='/x'/></graphics><graphics type='sdl'/>"
+    assert graphics_listen_addresses(domain_xml(devices=devices)) == {"vnc": "192.0.2.11", "spice": None}

@@ -1,0 +1,362 @@
+# Copyright (c) 2026, the lunshift.migration authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import typing as t
+
+import pytest
+from ansible_collections.lunshift.migration.plugins.module_utils import _leased_job
+from ansible_collections.lunshift.migration.plugins.module_utils._errors import MigrationError
+from ansible_collections.lunshift.migration.plugins.module_utils._libvirt.connection import Connection, open_connection
+from ansible_collections.lunshift.migration.plugins.module_utils._migration import job as job_module
+from ansible_collections.lunshift.migration.plugins.module_utils._migration import migrate as migrate_module
+from ansible_collections.lunshift.migration.plugins.module_utils._migration.failures import remedy
+from ansible_collections.lunshift.migration.plugins.module_utils._migration.migrate import Migration
+from ansible_collections.lunshift.migration.plugins.module_utils._migration.prepare import Request
+from ansible_collections.lunshift.migration.plugins.module_utils._migration.statistics import progress
+from ansible_collections.lunshift.migration.tests.unit.fake_libvirt import (
+    DESTINATION,
+    DESTINATION_PATH,
+    SOURCE,
+    SOURCE_PATH,
+    FakeConnect,
+    FakeDomain,
+    FakeLibvirt,
+    LibvirtError,
+    domain_xml,
+)
+
+if t.TYPE_CHECKING:
+    from pathlib import Path
+
+UUID = "11111111-2222-4333-8444-555555555555"
+
+
+class Bench:
+    def __init__(self, **request: t.Any) -> None:
+        self.api = FakeLibvirt()
+        self.api.domain.release.set()
+        self.warnings: list[str] = []
+        given = domain_xml(source=DESTINATION_PATH, password="(redacted)").replace("192.0.2.11", "192.0.2.12")
+        self.request = Request(
+            **{
+                "name": "web1",
+                "uuid": None,
+                "uri": SOURCE,
+                "destination_uri": DESTINATION,
+                "destination_xml": given,
+                "persistent_xml": given,
+                "operation_id": "web1",
+                **request,
+            }
+        )
+
+    def open(self, uri: str, timeout_s: float, *, watch: bool = False) -> Connection:
+        return open_connection(uri, min(timeout_s, 1), watch=watch, api=self.api)
+
+    @property
+    def migration(self) -> Migration:
+        return Migration(self.request, self.warnings.append, opener=self.open)
+
+    def run(self, check_mode: bool = False) -> dict[str, t.Any]:
+        return self.migration.migrate(check_mode)
+
+    def refused(self, check_mode: bool = False) -> MigrationError:
+        with pytest.raises(MigrationError) as caught:
+            self.run(check_mode)
+        return caught.value
+
+    @property
+    def sent(self) -> tuple[dict[str, t.Any], int]:
+        """Parameters and flags of libvirt's call."""
+        call = next(call for call in self.api.domain.calls if call[0] == "migrateToURI3")
+        return call[2], call[3]
+
+    def arrive(self) -> FakeDomain:
+        """A former run has moved the domain."""
+        self.api.hosts[SOURCE].domains = []
+        self.api.hosts[DESTINATION].domains = [self.api.domain]
+        return self.api.domain
+
+
+@pytest.fixture(autouse=True)
+def _own_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "run").mkdir()
+    monkeypatch.setattr(_leased_job, "JOBS", tmp_path / "run" / "jobs")
+    monkeypatch.setattr(job_module, "EVENT_WAIT_S", 0.2)
+    monkeypatch.setattr(migrate_module, "ABORT_WAIT_S", 0.2)
+
+
+def test_a_domain_moves() -> None:
+    bench = Bench(bandwidth_mib=100)
+    result = bench.run()
+    assert result["changed"] is True
+    assert result["outcome"] == "moved"
+    assert result["statistics"]["downtime_ms"] == 62
+    assert result["actions"] == [f"migrated domain web1 from {migrate_module.platform.node()} to {DESTINATION}"]
+    assert (result["source"]["exists"], result["destination"]["state"]["reason"]) == (False, "migrated")
+    assert bench.warnings == []
+    assert bench.sent[0]["bandwidth"] == 100
+
+
+def test_secrets_go_to_libvirt_and_nowhere_else() -> None:
+    bench = Bench()
+    result = bench.run()
+    parameters, _flags = bench.sent
+    for name in ("destination_xml", "persistent_xml"):
+        assert "passwd='topsecret'" in parameters[name].replace('"', "'")
+        assert DESTINATION_PATH in parameters[name]
+        assert "192.0.2.12" in parameters[name]
+    assert "topsecret" not in str(result)
+    assert f'+      <source dev="{DESTINATION_PATH}"/>'.replace(" ", "") in result["diff"]["prepared"].replace(" ", "")
+
+
+def test_live_and_stored_definition_come_each_from_their_own() -> None:
+    bench = Bench(persistent_xml=domain_xml(source="/dev/next-boot-b", top="<memory>2</memory>"))
+    bench.api.domain.inactive_xml = domain_xml(source="/dev/next-boot-a", top="<memory>2</memory>")
+    bench.run()
+    parameters, flags = bench.sent
+    assert "/dev/next-boot-b" in parameters["persistent_xml"]
+    assert "<memory>2</memory>" in parameters["persistent_xml"]
+    assert "<memory>" not in parameters["destination_xml"]
+    assert flags == 1 | 2 | 8 | 16 | 4096
+
+
+def test_a_transient_domain_stays_transient() -> None:
+    bench = Bench(persistent_xml=None)
+    bench.api.domain.persistent = False
+    bench.run()
+    parameters, flags = bench.sent
+    assert "persistent_xml" not in parameters
+    assert flags == 1 | 2 | 4096
+
+
+def test_autostart_is_carried_over() -> None:
+    bench = Bench()
+    bench.api.domain.autostart_value = 1
+    result = bench.run()
+    assert bench.api.hosts[DESTINATION].domains[0].autostart_value == 1
+    assert result["actions"][1] == f"enabled autostart of domain web1 at {DESTINATION}"
+
+
+def test_autostart_that_cannot_be_carried_over_names_the_command() -> None:
+    bench = Bench()
+    bench.api.domain.autostart_value = 1
+    bench.api.unreachable = {DESTINATION}
+    result = bench.run()
+    assert result["changed"] is True
+    assert any("run 'virsh autostart web1' on the destination" in warning for warning in bench.warnings)
+
+
+def test_numbers_come_from_the_destination_when_no_event_came() -> None:
+    bench = Bench()
+    bench.api.hosts[SOURCE].domainEventRegisterAny = lambda *arguments: (_ for _ in ()).throw(LibvirtError("no events", 3))
+    assert bench.run()["statistics"]["downtime_ms"] == 77
+
+
+def test_a_domain_that_has_moved_is_left_alone() -> None:
+    bench = Bench(destination_xml=None, persistent_xml=None)
+    bench.arrive()
+    for check_mode in (True, False):
+        result = bench.run(check_mode)
+        assert (result["changed"], result["outcome"], result["uuid"]) == (False, "moved", UUID)
+
+
+def test_what_a_killed_run_left_undone_is_done() -> None:
+    bench = Bench()
+    arrived = bench.arrive()
+    left = _leased_job.job_path("web1")
+    left.mkdir(parents=True)
+    (left / "notes.json").write_text('{"autostart": true}')
+    result = bench.run()
+    assert (result["changed"], arrived.autostart_value) == (True, 1)
+    assert bench.run()["changed"] is False
+
+
+def test_a_left_over_definition_is_told() -> None:
+    bench = Bench()
+    bench.api.domain.current_state = [5, 4]
+    arrived = FakeDomain(bench.api)
+    bench.api.hosts[DESTINATION].domains = [arrived]
+    assert bench.run()["changed"] is False
+    assert "virsh undefine web1" in bench.warnings[0]
+
+
+def test_a_domain_on_neither_host() -> None:
+    bench = Bench()
+    bench.api.hosts[SOURCE].domains = []
+    error = bench.refused()
+    assert error.error_id == "domain_not_found"
+    assert f"{DESTINATION}: no such domain" in str(error)
+    assert error.details["outcome"] == "gone"
+
+
+def test_a_destination_that_does_not_answer_is_no_absence() -> None:
+    bench = Bench()
+    bench.api.hosts[SOURCE].domains = []
+    bench.api.unreachable = {DESTINATION}
+    error = bench.refused()
+    assert error.details["destination"]["exists"] is None
+    assert error.details["outcome"] == "unknown"
+
+
+def test_check_mode_says_what_would_happen_and_does_nothing() -> None:
+    bench = Bench()
+    result = bench.run(check_mode=True)
+    assert result["changed"] is True
+    assert DESTINATION_PATH in result["diff"]["prepared"]
+    assert bench.api.domain.calls == []
+    assert not _leased_job.JOBS.exists()
+
+
+@pytest.mark.parametrize("check_mode", [True, False])
+def test_everything_that_stands_against_it_at_once(check_mode: bool) -> None:
+    bench = Bench(persistent_xml=None, destination_xml=None)
+    bench.api.domain.snapshots = 1
+    error = bench.refused(check_mode)
+    assert error.error_id == "blocked"
+    assert [blocker["id"] for blocker in error.details["blockers"]] == ["snapshots", "destination_xml_missing", "persistent_xml_missing"]
+    assert bench.api.domain.calls == []
+
+
+def test_what_the_destination_has_already() -> None:
+    bench = Bench()
+    bench.api.hosts[DESTINATION].domains = [FakeDomain(bench.api)]
+    assert [blocker["id"] for blocker in bench.refused().details["blockers"]] == ["active_on_both"]
+    other = FakeDomain(bench.api)
+    other.UUIDString = lambda: "99999999-2222-4333-8444-555555555555"
+    bench.api.hosts[DESTINATION].domains = [other]
+    assert [blocker["id"] for blocker in bench.refused().details["blockers"]] == ["name_taken"]
+
+
+def test_novas_domains_only_when_one_insists() -> None:
+    top = "<metadata><i:instance xmlns:i='http://openstack.org/xmlns/libvirt/nova/1.1'/></metadata>"
+    for allow in (False, True):
+        given = domain_xml(source=DESTINATION_PATH, top=top)
+        bench = Bench(allow_nova_managed=allow, destination_xml=given, persistent_xml=given)
+        bench.api.domain.xml = bench.api.domain.inactive_xml = domain_xml(top=top)
+        if allow:
+            assert bench.run()["changed"] is True
+        else:
+            assert bench.refused().details["blockers"][0]["id"] == "nova_managed"
+
+
+def test_a_domain_that_changed_since_the_plan() -> None:
+    bench = Bench(
+        destination_xml=domain_xml(disk="<disk type='block'><source dev='{source}'/><target dev='vdz'/><serial>s-9</serial></disk>")
+    )
+    assert bench.refused().error_id == "domain_changed"
+    bench = Bench(planned_sources={"vda": "/dev/other"})
+    assert bench.refused().error_id == "domain_changed"
+    assert Bench(planned_sources={"vda": SOURCE_PATH}).run()["changed"] is True
+
+
+def test_an_error_is_told_with_what_both_hosts_say() -> None:
+    bench = Bench()
+    bench.api.domain.arrives = False
+    bench.api.domain.migration_error = LibvirtError("internal error: Failed to bind socket for topsecret", 1)
+    error = bench.refused()
+    assert error.error_id == "libvirt_error"
+    assert "A graphics listen address of the XML does not exist on the destination" in str(error)
+    assert error.details["outcome"] == "stayed"
+    assert error.details["source"]["state"]["state"] == "running"
+    assert error.details["destination"]["exists"] is False
+    assert "topsecret" not in str(error) + str(error.details)
+
+
+def test_an_error_with_a_destination_that_does_not_answer() -> None:
+    bench = Bench()
+    bench.api.domain.arrives = False
+    bench.api.domain.migration_error = LibvirtError("internal error: client socket is closed", 1)
+    bench.api.unreachable = {DESTINATION}
+    error = bench.refused()
+    assert error.details["outcome"] == "unknown"
+    assert "destination unknown (" in str(error)
+    assert len(bench.warnings) == 1
+
+
+def test_an_error_after_the_domain_has_arrived_is_no_failure() -> None:
+    bench = Bench()
+    bench.api.domain.migration_error = LibvirtError("internal error: finish reply with password topsecret", 1)
+    assert bench.run()["outcome"] == "moved"
+    assert "libvirt said" in bench.warnings[0]
+    assert "topsecret" not in bench.warnings[0]
+
+
+def test_an_abort_by_others_has_its_own_id() -> None:
+    bench = Bench()
+    bench.api.domain.release.clear()
+    bench.api.domain.aborted.set()
+    assert bench.refused().error_id == "aborted"
+
+
+def test_a_timeout_is_told_with_both_states() -> None:
+    bench = Bench(timeout_s=0.1)
+    bench.api.domain.release.clear()
+    error = bench.refused()
+    assert error.error_id == "timeout"
+    assert error.details["outcome"] == "stayed"
+
+
+def test_abort() -> None:
+    bench = Bench()
+    assert bench.migration.abort(False)["changed"] is False
+    bench.api.domain.job = {"type": 2, "operation": 5}
+    assert bench.migration.abort(True)["changed"] is True
+    assert bench.api.domain.calls == []
+    result = bench.migration.abort(False)
+    assert (result["changed"], result["source"]["state"]["state"]) == (True, "running")
+    assert bench.api.domain.calls == [("abortJob",)]
+    assert bench.migration.abort(False)["changed"] is False
+
+
+def test_abort_leaves_other_jobs_alone() -> None:
+    bench = Bench()
+    bench.api.domain.job = {"type": 2, "operation": 9}
+    assert bench.migration.abort(False)["changed"] is False
+    assert bench.api.domain.calls == []
+
+
+def test_an_abort_that_does_not_end_the_job() -> None:
+    bench = Bench()
+    bench.api.domain.job = {"type": 2, "operation": 5}
+    bench.api.domain.abortJob = lambda: None
+    with pytest.raises(MigrationError) as caught:
+        bench.migration.abort(False)
+    assert caught.value.error_id == "abort_failed"
+
+
+def test_abort_of_a_domain_that_is_not_there() -> None:
+    bench = Bench()
+    bench.api.hosts[SOURCE] = FakeConnect(bench.api, [])
+    assert bench.migration.abort(False)["source"]["exists"] is False
+
+
+def test_progress_never_falls_and_never_says_100() -> None:
+    stats = {"data_total": 100, "data_remaining": 0}
+    assert progress("migrating", 1, stats).percent == 99
+    assert progress("migrating", 1, {"data_total": 100, "data_remaining": 90}, 40).percent == 40
+    assert progress("starting", 0, {}).percent == 0
+    slow = progress("migrating", 1, {"memory_bps": 100, "memory_dirty_rate": 1, "memory_page_size": 4096})
+    assert slow.seconds_left is None
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ("iSCSI: Failed to connect to LUN : Failed to log in to target. Status: Target not found(515)", "export it to the destination"),
+        ("Failed to log in to target. Status: Authentication failure(513)", "CHAP"),
+        ("Secret not found: no secret with matching usage 'chap-a'", "libvirt secret"),
+        ("unable to connect to server at '10.78.0.99:16509': No route to host", "SOURCE's libvirt daemon"),
+        ("internal error: client socket is closed", "Read both hosts"),
+        ("unsupported configuration: Target disk serial 2222 does not match source 1111", "only sources may change"),
+        ("unsupported configuration: Target disk vdb does not match source vda", "only sources may change"),
+        ("operation failed: domain 'g6' already exists with uuid 1111", "same name or UUID"),
+        ("something new", ""),
+    ],
+)
+def test_remedies_for_what_libvirt_really_says(said: str, expected: str) -> None:
+    assert expected in remedy(said)
+    assert expected or not remedy(said)
