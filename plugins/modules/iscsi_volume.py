@@ -232,6 +232,16 @@ table:
     seen:
       description: What the volume answered.
       type: raw
+failed_volumes:
+  description: The serials of the volumes that failed.
+  returned: failure of an attachment
+  type: list
+  elements: str
+left:
+  description: Why a failed attachment could not undo its own part. Empty when it could.
+  returned: failure of an attachment
+  type: list
+  elements: str
 undone:
   description: What a failed attachment undid of its own part.
   returned: failure of an attachment

@@ -225,7 +225,7 @@ def _undone(host: Host, journal: Journal, errors: t.Mapping[str, MigrationError]
         f"not attached: {'; '.join(problems)}. As for this host: {remedy}",
         error_id="identity_mismatch" if "identity_mismatch" in ids else "attach_failed",
         problems=problems,
-        failed=sorted(errors),
+        failed_volumes=sorted(errors),
         table=[row for error in errors.values() for row in error.details.get("table", [])],
         undone=undone,
         left=left,

@@ -79,14 +79,17 @@ def _look(host: Host, places: t.Sequence[_Place]) -> _Found:
 
 def _look_at_path(host: Host, target: Target, lun: int) -> tuple[str | None, str, str]:
     """What this path lacks, its disk and its by-path name."""
+    seen: tuple[str | None, str, str] = (f"LUN {lun} of {target} has no disk; check that the target exports it to this host", "", "")
     for session in sessions_of(host, target):
         unit = unit_of(host, session, lun)
         disk = disk_of(host, unit) if unit else None
-        if unit is None or disk is None:
-            continue
-        link = by_path_of(session, target, unit)
-        return _look_at_disk(host, disk, link), disk, link
-    return f"LUN {lun} of {target} has no disk; check that the target exports it to this host", "", ""
+        if unit and disk:
+            link = by_path_of(session, target, unit)
+            seen = (_look_at_disk(host, disk, link), disk, link)
+            # Of several sessions to one portal one disk has the by-path name.
+            if seen[0] is None:
+                break
+    return seen
 
 
 def _look_at_disk(host: Host, disk: str, link: str) -> str | None:

@@ -1,0 +1,403 @@
+# Copyright (c) 2026, the lunshift.migration authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import json
+import typing as t
+from pathlib import Path
+
+import pytest
+from ansible_collections.lunshift.migration.plugins.module_utils._errors import InputError, MigrationError
+from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.probe import Answer
+from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.request import parse_requests
+from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.session import kernel_luns
+from ansible_collections.lunshift.migration.tests.unit.fake_host import (
+    IQN,
+    PORTAL,
+    Bench,
+    Killed,
+    connection_info,
+    identity,
+    volume,
+)
+
+BY_PATH = f"/dev/disk/by-path/ip-{PORTAL}-iscsi-{IQN}-lun-"
+OTHER_IQN = "iqn.2026-11.example:other"
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    bench = Bench(tmp_path)
+    bench.host.add_target((1, identity(1)), (2, identity(2)), (3, identity(3)))
+    return bench
+
+
+def test_only_the_asked_luns_appear(bench: Bench) -> None:
+    outcome = bench.attach(volume("vol1", 1), volume("vol3", 3))
+    assert bench.host.names("/dev/disk/by-path") == [f"ip-{PORTAL}-iscsi-{IQN}-lun-{lun}" for lun in (1, 3)]
+    result = outcome.to_dict()
+    assert result["changed"]
+    assert result["device_path"] == {"vol1": f"{BY_PATH}1", "vol3": f"{BY_PATH}3"}
+    assert result["volumes"]["vol3"] == {
+        "initiator": "kernel",
+        "device_path": f"{BY_PATH}3",
+        "nodes": ["/dev/sdb"],
+        "identity": identity(3).to_dict(),
+        "made": True,
+        "unproven": None,
+    }
+    assert result["diff"] == {"before": {"vol1": "absent", "vol3": "absent"}, "after": {"vol1": "attached", "vol3": "attached"}}
+    assert result["actions"] == [
+        f"make a node record for {IQN} at {PORTAL}",
+        f"log in to {IQN} at {PORTAL}",
+        f"scan LUN 1 of {IQN} at {PORTAL} (volume vol1)",
+        f"scan LUN 3 of {IQN} at {PORTAL} (volume vol3)",
+    ]
+
+
+def test_a_second_run_changes_nothing(bench: Bench) -> None:
+    bench.attach(volume("vol1", 1))
+    steps = list(bench.host.steps)
+    result = bench.attach(volume("vol1", 1, expected=identity(1))).to_dict()
+    assert (result["changed"], result["actions"], result["volumes"]["vol1"]["made"]) == (False, [], False)
+    assert bench.host.steps == steps
+
+
+def test_the_node_record_is_made_for_manual_scans_and_starts(bench: Bench) -> None:
+    bench.attach(volume("vol1", 1))
+    text = bench.host.record_text()
+    assert "node.session.scan = manual\n" in text
+    assert "node.startup = manual\n" in text
+
+
+def test_a_second_volume_uses_the_session_that_is_there(bench: Bench) -> None:
+    bench.attach(volume("vol1", 1))
+    outcome = bench.attach(volume("vol1", 1), volume("vol2", 2))
+    assert outcome.actions == [f"scan LUN 2 of {IQN} at {PORTAL} (volume vol2)"]
+    assert bench.host.sessions() == ["session0"]
+
+
+def test_a_session_of_an_operator_is_left_as_it_is(bench: Bench) -> None:
+    bench.host.add_session()
+    bench.attach(volume("vol1", 1))
+    bench.restore()
+    assert bench.host.sessions() == ["session0"]
+    assert bench.host.disks() == []
+    assert bench.host.records() == []
+
+
+def test_a_node_record_of_an_operator_is_used_and_put_back(bench: Bench) -> None:
+    bench.host._put(f"/etc/iscsi/nodes/{IQN}/192.0.2.10,3260", "node.startup = automatic\nnode.session.scan = auto\n# END RECORD\n")
+    outcome = bench.attach(volume("vol1", 1))
+    assert outcome.actions[0].startswith("log in to")
+    assert bench.host.disks() == ["sda"]
+    assert bench.host.record_text() == "node.startup = automatic\nnode.session.scan = auto\n# END RECORD\n"
+    bench.restore()
+    assert bench.host.sessions() == []
+    assert bench.host.record_text() == "node.startup = automatic\nnode.session.scan = auto\n# END RECORD\n"
+
+
+def test_sessions_of_several_portals(bench: Bench) -> None:
+    bench.host.add_target((5, identity(5)), portal="[fd00::1]:3261", iqn=OTHER_IQN)
+    result = bench.attach(volume("vol1", 1), volume("vol5", 5, portal="[fd00::1]:3261", iqn=OTHER_IQN)).to_dict()
+    assert result["device_path"]["vol5"] == f"/dev/disk/by-path/ip-fd00::1:3261-iscsi-{OTHER_IQN}-lun-5"
+    assert bench.host.sessions() == ["session0", "session1"]
+
+
+def test_a_password_stands_in_the_node_record_alone(bench: Bench) -> None:
+    bench.host.add_target((5, identity(5)), iqn=OTHER_IQN, password="planted-secret")
+    outcome = bench.attach(volume("vol5", 5, iqn=OTHER_IQN, password="planted-secret"))
+    assert "planted-secret" in bench.host.record_text()
+    everything = json.dumps([outcome.to_dict(), bench.host.commands, bench.host.steps])
+    records = "".join(path.read_text() for path in (bench.root / "records").iterdir())
+    assert "planted-secret" not in everything + records
+
+
+@pytest.mark.parametrize(("lun", "numbers"), [(1, (1,)), (255, (255,)), (256, (16640, 256)), (271, (16655, 271)), (16655, (16655,))])
+def test_the_numbers_of_a_lun(lun: int, numbers: tuple[int, ...]) -> None:
+    assert kernel_luns(lun) == numbers
+
+
+@pytest.mark.parametrize("shown_as", [16655, 271])
+def test_a_lun_above_255_is_found_in_either_form(bench: Bench, shown_as: int) -> None:
+    bench.host.add_target((shown_as, identity(7)))
+    result = bench.attach(volume("vol7", 271)).to_dict()
+    assert result["device_path"]["vol7"] == f"{BY_PATH}0x{shown_as:04x}000000000000"
+    assert not bench.attach(volume("vol7", 271)).actions
+    bench.detach(volume("vol7", 271))
+    assert bench.host.clean()
+
+
+def test_another_volume_than_expected_is_refused_and_undone(bench: Bench) -> None:
+    with pytest.raises(MigrationError) as caught:
+        bench.attach(volume("vol1", 1, expected=identity(9, size_mib=65)), volume("vol2", 2))
+    assert caught.value.error_id == "identity_mismatch"
+    assert caught.value.details["table"] == [
+        {"serial": "vol1", "field": "wwid", "expected": identity(9).wwid, "seen": identity(1).wwid},
+        {"serial": "vol1", "field": "unit_serial", "expected": "SN0009", "seen": "SN0001"},
+        {"serial": "vol1", "field": "size_bytes", "expected": 65 << 20, "seen": 64 << 20},
+    ]
+    assert bench.host.clean()
+    assert list((bench.root / "records").iterdir()) == []
+
+
+def test_a_volume_that_was_there_is_not_removed_when_it_is_another_one(bench: Bench) -> None:
+    bench.attach(volume("vol1", 1))
+    with pytest.raises(MigrationError, match="nothing had been changed"):
+        bench.attach(volume("vol1", 1, expected=identity(9)))
+    assert bench.host.disks() == ["sda"]
+
+
+def test_what_nobody_expects_is_not_compared(bench: Bench) -> None:
+    wanted = {**volume("vol1", 1), "expected_identity": {"size_bytes": 64 << 20, "wwid": None, "vendor": "other"}}
+    assert bench.attach(wanted).actions
+
+
+def test_every_failed_volume_is_named_at_once_and_all_is_undone(bench: Bench) -> None:
+    bench.host.add_target((1, identity(4)), iqn=OTHER_IQN, password="right-password")
+    bench.host.add_target((1, identity(5)), portal="192.0.2.99:3260").reachable = False
+    with pytest.raises(MigrationError) as caught:
+        bench.attach(
+            volume("good", 1),
+            volume("absent", 99),
+            volume("login", 1, iqn=OTHER_IQN, password="wrong-password"),
+            volume("dead", 1, portal="192.0.2.99:3260"),
+        )
+    assert caught.value.error_id == "attach_failed"
+    assert caught.value.details["failed_volumes"] == ["absent", "dead", "login"]
+    text = str(caught.value)
+    for part in ("volume absent: not ready", "refused the credentials", "did not answer in time", "own part was undone"):
+        assert part in text
+    assert "wrong-password" not in text
+    assert bench.host.clean()
+
+
+def test_a_failure_keeps_what_was_attached_before(bench: Bench) -> None:
+    bench.attach(volume("vol1", 1), operation_id="other")
+    with pytest.raises(MigrationError):
+        bench.attach(volume("vol2", 2), volume("absent", 99))
+    assert bench.host.disks() == ["sda"]
+    assert bench.host.sessions() == ["session0"]
+
+
+def test_an_undo_that_fails_is_told_and_stays_on_record(bench: Bench) -> None:
+    bench.host.busy.add("sda")
+    with pytest.raises(MigrationError, match="could NOT be undone") as caught:
+        bench.attach(volume("vol1", 1), volume("absent", 99))
+    assert caught.value.details["left"]
+    bench.host.busy.clear()
+    assert bench.restore().actions
+    assert bench.host.clean()
+
+
+def test_a_stale_disk_is_replaced(bench: Bench) -> None:
+    target = bench.host.targets[PORTAL, IQN]
+    bench.attach(volume("old", 1), operation_id="old")
+    target.luns[1] = identity(8)
+    outcome = bench.attach(volume("new", 1, expected=identity(8)))
+    assert outcome.actions[0] == f"remove the stale disk sda at LUN 1 of {IQN} at {PORTAL}"
+    assert outcome.to_dict()["volumes"]["new"]["identity"]["wwid"] == identity(8).wwid
+
+
+def test_a_stale_disk_in_use_is_refused(bench: Bench) -> None:
+    bench.attach(volume("old", 1))
+    bench.host.targets[PORTAL, IQN].luns[1] = identity(8)
+    bench.host.open_in_process(4242, "sda")
+    bench.host.mount("sda", "/srv")
+    with pytest.raises(InputError, match="still stands for another volume") as caught:
+        bench.attach(volume("new", 1))
+    assert caught.value.error_id == "attach_refused"
+    assert "sda is mounted on /srv" in str(caught.value)
+    assert bench.host.disks() == ["sda"]
+
+
+def test_a_volume_that_grew_is_read_again(bench: Bench) -> None:
+    bench.attach(volume("vol1", 1))
+    bench.host.targets[PORTAL, IQN].luns[1] = identity(1, size_mib=128)
+    result = bench.attach(volume("vol1", 1)).to_dict()
+    assert result["actions"] == ["read the new size of sda (volume vol1)"]
+    assert result["volumes"]["vol1"]["identity"]["size_bytes"] == 128 << 20
+    assert not bench.attach(volume("vol1", 1)).actions
+
+
+def test_a_dead_session_is_told_with_its_remedy(bench: Bench) -> None:
+    bench.host.add_session(state="FAILED")
+    with pytest.raises(InputError, match=r"session 0 .* is FAILED.*iscsiadm -m session -r 0 --logout"):
+        bench.attach(volume("vol1", 1))
+
+
+def test_without_udev_readiness_names_what_is_missing(bench: Bench) -> None:
+    bench.host.udev = False
+    with pytest.raises(MigrationError, match="does not lead to /dev/sda; check that systemd-udevd runs"):
+        bench.attach(volume("vol1", 1))
+    assert bench.host.clean()
+
+
+def test_a_lun_that_comes_late_is_scanned_for_again(bench: Bench) -> None:
+    target = bench.host.targets[PORTAL, IQN]
+    late = target.luns.pop(1)
+    original = bench.host.sleep
+
+    def sleep(seconds: float) -> None:
+        original(seconds)
+        if bench.host.now_s > 1002:
+            target.luns[1] = late
+
+    bench.host.sleep = sleep  # type: ignore[method-assign]
+    assert bench.attach(volume("vol1", 1)).actions
+
+
+def two_paths(serial: str) -> dict[str, t.Any]:
+    data = {
+        "target_portals": [PORTAL, "192.0.2.11:3260"],
+        "target_iqns": [IQN, IQN],
+        "target_luns": [1, 1],
+    }
+    return {"serial": serial, "connection_info": {"driver_volume_type": "iscsi", "data": data}}
+
+
+def test_several_paths_become_one_map(bench: Bench) -> None:
+    bench.host.start_multipathd()
+    bench.host.add_target((1, identity(1)), portal="192.0.2.11:3260")
+    result = bench.attach(two_paths("vol1")).to_dict()
+    assert result["device_path"] == {"vol1": f"/dev/disk/by-id/dm-uuid-mpath-3{(identity(1).wwid or '')[4:]}"}
+    assert sorted(result["volumes"]["vol1"]["nodes"]) == ["/dev/sda", "/dev/sdb"]
+    assert not bench.attach(two_paths("vol1")).actions
+    with pytest.raises(InputError, match="paths that were not named: sd[ab]"):
+        bench.detach(volume("vol1", 1))
+    outcome = bench.detach(two_paths("vol1"))
+    assert outcome.actions[0] == "remove multipath map mpatha"
+    assert bench.host.clean()
+    assert bench.host.flushed == []
+    assert ["multipath", "-f", "mpatha"] in bench.host.commands
+
+
+def test_paths_that_lead_to_different_volumes_are_refused(bench: Bench) -> None:
+    bench.host.start_multipathd()
+    bench.host.add_target((1, identity(9)), portal="192.0.2.11:3260")
+    with pytest.raises(MigrationError, match="no single multipath map"):
+        bench.attach(two_paths("vol1"))
+    assert bench.host.clean()
+
+
+def test_without_multipathd_the_first_path_is_used(bench: Bench) -> None:
+    result = bench.attach(two_paths("vol1")).to_dict()
+    assert result["device_path"] == {"vol1": f"{BY_PATH}1"}
+    bench.detach(two_paths("vol1"))
+    assert bench.host.clean()
+
+
+def libiscsi_volume(serial: str, lun: int, **kwargs: t.Any) -> dict[str, t.Any]:
+    info = connection_info(lun, password="planted-secret")
+    info["libvirt"] = {"secret_uuid": "x", "initiator_iqn": "iqn.2026-11.example:guest"}
+    return {**volume(serial, lun, **kwargs), "connection_info": info, "initiator": "libiscsi"}
+
+
+def test_a_libiscsi_volume_is_asked_and_not_attached(bench: Bench) -> None:
+    bench.answers["vol1"] = Answer(identity=identity(1))
+    result = bench.attach(libiscsi_volume("vol1", 1, expected=identity(1))).to_dict()
+    assert not result["changed"]
+    assert result["device_path"]["vol1"]["data"]["target_lun"] == 1
+    assert result["volumes"]["vol1"]["identity"] == identity(1).to_dict()
+    assert "planted-secret" not in json.dumps(result)
+    assert bench.host.steps == []
+    assert bench.detach(libiscsi_volume("vol1", 1)).to_dict()["device_path"] == {"vol1": None}
+
+
+def test_a_libiscsi_volume_that_is_another_one_stops_before_anything_is_made(bench: Bench) -> None:
+    bench.answers["vol1"] = Answer(identity=identity(9))
+    with pytest.raises(MigrationError) as caught:
+        bench.attach(libiscsi_volume("vol1", 1, expected=identity(1)), volume("vol2", 2))
+    assert caught.value.error_id == "identity_mismatch"
+    assert bench.host.steps == []
+
+
+def test_a_libiscsi_volume_that_does_not_answer_is_an_error_in_a_run_alone(bench: Bench) -> None:
+    with pytest.raises(MigrationError, match="nobody answers"):
+        bench.attach(libiscsi_volume("vol1", 1))
+    assert bench.attach(libiscsi_volume("vol1", 1), check=True).to_dict()["volumes"]["vol1"]["unproven"] is not None
+
+
+def files(root: Path) -> dict[str, str]:
+    return {str(path): path.read_text(errors="replace") if path.is_file() else "" for path in root.rglob("*")}
+
+
+def test_check_mode_says_what_a_run_does_and_changes_nothing(bench: Bench) -> None:
+    bench.host._put("/etc/iscsi/initiatorname.iscsi", "InitiatorName=iqn.2026-11.example:host\n")
+    bench.attach(volume("vol1", 1), operation_id="old")
+    bench.answers["vol2"] = Answer(identity=identity(2))
+    before = files(bench.root)
+    wanted = (volume("vol1", 1), volume("vol2", 2), volume("vol3", 3))
+    predicted = bench.attach(*wanted, check=True).to_dict()
+    assert files(bench.root) == before
+    assert bench.asked == ["vol2", "vol3"]
+    assert predicted["volumes"]["vol2"]["identity"] == identity(2).to_dict()
+    assert predicted["volumes"]["vol3"]["identity"] is None
+    assert predicted["volumes"]["vol3"]["unproven"] == "nobody answers"
+    done = bench.attach(*wanted).to_dict()
+    for key in ("changed", "actions", "device_path", "diff"):
+        assert predicted[key] == done[key], key
+    before = files(bench.root)
+    predicted = bench.detach(*wanted, check=True).to_dict()
+    assert files(bench.root) == before
+    assert predicted == bench.detach(*wanted).to_dict()
+
+
+def test_check_mode_refuses_another_volume(bench: Bench) -> None:
+    bench.host._put("/etc/iscsi/initiatorname.iscsi", "InitiatorName=iqn.2026-11.example:host\n")
+    bench.answers["vol1"] = Answer(identity=identity(9))
+    with pytest.raises(MigrationError, match="another volume than expected"):
+        bench.attach(volume("vol1", 1, expected=identity(1)), check=True)
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before the step", "after the step"])
+@pytest.mark.parametrize("step", range(1, 6))
+def test_a_run_that_is_killed_anywhere_can_be_run_again_and_undone(bench: Bench, step: int, after: bool) -> None:
+    bench.host.kill_at, bench.host.kill_after = step, after
+    try:
+        bench.attach(volume("vol1", 1), volume("vol2", 2))
+    except Killed:
+        pass
+    else:
+        assert step > 4
+    bench.host.kill_at = None
+    outcome = bench.attach(volume("vol1", 1, expected=identity(1)), volume("vol2", 2))
+    assert set(outcome.to_dict()["device_path"]) == {"vol1", "vol2"}
+    assert bench.restore().to_dict()["diff"]["after"] == {"vol1": "absent", "vol2": "absent"}
+    assert bench.host.clean()
+    assert not bench.restore().actions
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before the step", "after the step"])
+@pytest.mark.parametrize("step", range(1, 5))
+def test_a_run_that_is_killed_anywhere_can_be_undone_at_once(bench: Bench, step: int, after: bool) -> None:
+    bench.host.kill_at, bench.host.kill_after = step, after
+    with pytest.raises(Killed):
+        bench.attach(volume("vol1", 1), volume("vol2", 2))
+    bench.host.kill_at = None
+    bench.restore()
+    assert bench.host.clean()
+    assert list((bench.root / "records").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"serial": ""}, "empty serial"),
+        ({"connection_info": {"driver_volume_type": "rbd", "data": {}}}, "only 'iscsi'"),
+        ({"expected_identity": {"size_bytes": "much"}}, "expected_identity"),
+    ],
+)
+def test_all_input_problems_at_once(change: dict[str, t.Any], problem: str) -> None:
+    bad = {**volume("bad", 1), **change}
+    with pytest.raises(InputError, match=problem) as caught:
+        parse_requests([bad, volume("twice", 2), volume("twice", 2), volume("same-lun", 2)])
+    assert any("twice: its serial is given twice" in text for text in caught.value.details["problems"])
+    assert any("both name LUN 2" in text for text in caught.value.details["problems"])
+
+
+def test_one_target_has_one_set_of_credentials() -> None:
+    with pytest.raises(InputError, match="credentials"):
+        parse_requests([volume("a", 1, password="one-password"), volume("b", 2, password="two-password")])
