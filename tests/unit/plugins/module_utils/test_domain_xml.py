@@ -91,7 +91,10 @@ def test_ex3_libiscsi() -> None:
 
 
 def test_ex1_shape_with_listen_addresses() -> None:
-    graphics = '<graphics type="vnc" port="-1" listen="{0}"><listen type="address" address="{0}"/></graphics><graphics type="spice"><listen type="address" address="{1}"/></graphics>'
+    graphics = (
+        '<graphics type="vnc" port="-1" listen="{0}"><listen type="address" address="{0}"/></graphics>'
+        '<graphics type="spice"><listen type="address" address="{1}"/></graphics>'
+    )
     before = domain(block() + graphics.format("10.0.0.1", "10.0.0.1"))
     result = rewrite(before, {SERIAL: "/dev/sdz"}, {"vnc": "127.0.0.1", "spice": "fd00::2"})
     assert result == domain(block("/dev/sdz") + graphics.format("127.0.0.1", "fd00::2"))
@@ -141,7 +144,10 @@ def test_chap_without_a_secret_is_refused() -> None:
 
 
 AUTH = '<auth username="user-a"><secret type="iscsi" usage="chap-a"/></auth>'
-BESIDE = f'<disk type="network">{AUTH}<source protocol="iscsi" name="iqn.2026-11.a:a/1"><host name="10.0.0.1" port="3260"/></source><target dev="vda"/><serial>{SERIAL}</serial></disk>'
+BESIDE = (
+    f'<disk type="network">{AUTH}<source protocol="iscsi" name="iqn.2026-11.a:a/1"><host name="10.0.0.1" port="3260"/></source>'
+    f'<target dev="vda"/><serial>{SERIAL}</serial></disk>'
+)
 INSIDE = BESIDE.replace(AUTH, "").replace("</source>", f"{AUTH}</source>")
 
 
@@ -187,8 +193,10 @@ def test_a_second_host_and_another_transport_go() -> None:
 
 def test_other_disks_stay() -> None:
     others = (
-        '<disk type="network"><auth username="cinder"><secret type="ceph" uuid="x"/></auth><source protocol="rbd" name="p/v"><host name="m"/></source><target dev="vdc"/></disk>'
-        '<disk type="file" device="cdrom"><target dev="sda"/></disk><disk type="block" device="cdrom"><source startupPolicy="optional"/><target dev="sdb"/></disk>'
+        '<disk type="network"><auth username="cinder"><secret type="ceph" uuid="x"/></auth>'
+        '<source protocol="rbd" name="p/v"><host name="m"/></source><target dev="vdc"/></disk>'
+        '<disk type="file" device="cdrom"><target dev="sda"/></disk>'
+        '<disk type="block" device="cdrom"><source startupPolicy="optional"/><target dev="sdb"/></disk>'
         '<disk type="file"><source file="/var/lib/x.img"/><target dev="vdd"/></disk>'
     )
     assert rewrite(domain(block() + others), {SERIAL: "/dev/sdz"}) == domain(block("/dev/sdz") + others)
@@ -196,7 +204,7 @@ def test_other_disks_stay() -> None:
 
 def test_comments_namespaces_and_lookalikes_stay() -> None:
     beside = f"""
-  <metadata><nova:instance xmlns:nova="http://openstack.org/xmlns/libvirt/nova/1.1"><disk type="block"><source dev="/dev/sdq"/></disk></nova:instance></metadata>
+  <metadata><nova:instance xmlns:nova="urn:nova"><disk type="block"><source dev="/dev/sdq"/></disk></nova:instance></metadata>
   <!-- {SERIAL} > & -->
   <qemu:commandline><qemu:arg value="-name"/></qemu:commandline>
   <description><![CDATA[<disk type="block"/>]]></description>"""
@@ -360,7 +368,8 @@ def test_listen_address_that_is_none() -> None:
 
 def test_startup_policy_does_not_fit_a_network_disk() -> None:
     xml = domain(
-        f'<disk type="block" device="cdrom"><source dev="/dev/sr0" startupPolicy="optional"/><target dev="sda"/><serial>{SERIAL}</serial></disk>'
+        f'<disk type="block" device="cdrom"><source dev="/dev/sr0" startupPolicy="optional"/>'
+        f'<target dev="sda"/><serial>{SERIAL}</serial></disk>'
     )
     assert "startupPolicy" in str(refused(xml, {SERIAL: connection()}))
     assert rewrite(xml, {SERIAL: "/dev/sdz"})
@@ -431,13 +440,19 @@ def test_portal_of_an_ipv6_host_is_as_in_connection_info() -> None:
     assert disks(xml)[0]["portal"] == "[fd00::2]:3260"
 
 
+def file_disk(inner: str, in_source: str = "") -> str:
+    return f'<disk type="file"><source file="/x">{in_source}</source>{inner}<target dev="vda"/></disk>'
+
+
 LUN_USERS = {
     "volume_disk": '<disk type="volume"><source pool="p" volume="v"/><target dev="vda"/></disk>',
     "host_device_disk": '<disk type="nvme"><source type="pci" namespace="1"><address bus="0x01"/></source><target dev="vda"/></disk>',
     "device_as_file": '<disk type="file"><source file="/dev/sdb"/><target dev="vda"/></disk>',
-    "backing_store": '<disk type="file"><source file="/x"/><backingStore type="file"><source file="/y"/><backingStore type="block"><source dev="/dev/sdb"/></backingStore></backingStore><target dev="vda"/></disk>',
-    "mirror": '<disk type="file"><source file="/x"/><mirror type="network" job="copy"><source protocol="iscsi" name="iqn.2026-11.a:a/1"/></mirror><target dev="vda"/></disk>',
-    "data_store": '<disk type="file"><source file="/x"><dataStore type="block"><source dev="/dev/sdb"/></dataStore></source><target dev="vda"/></disk>',
+    "backing_store": file_disk(
+        '<backingStore type="file"><source file="/y"/><backingStore type="block"><source dev="/dev/sdb"/></backingStore></backingStore>'
+    ),
+    "mirror": file_disk('<mirror type="network" job="copy"><source protocol="iscsi" name="iqn.2026-11.a:a/1"/></mirror>'),
+    "data_store": file_disk("", '<dataStore type="block"><source dev="/dev/sdb"/></dataStore>'),
     "scsi_hostdev": '<hostdev mode="subsystem" type="scsi"><source protocol="iscsi" name="iqn.2026-11.a:a/1"/></hostdev>',
     "filesystem": '<filesystem type="block"><source dev="/dev/sdb"/><target dir="/"/></filesystem>',
     "memory": '<memory model="nvdimm"><source><path>/dev/pmem0</path></source></memory>',
@@ -458,7 +473,7 @@ MORE = [
     ("device_as_file", '<disk type="file"><source file="iscsi://10.0.0.1/iqn/1"/><target dev="vda"/></disk>', ""),
     (
         "backing_store",
-        '<disk type="file"><source file="/x"/><backingStore type="volume"><source pool="p" volume="v"/></backingStore><target dev="vda"/></disk>',
+        file_disk('<backingStore type="volume"><source pool="p" volume="v"/></backingStore>'),
         "",
     ),
     ("nvram", "", "<os><nvram>/dev/sdb</nvram></os>"),
@@ -467,7 +482,7 @@ MORE = [
     (
         "qemu_commandline",
         "",
-        '<qemu:override><qemu:device alias="a"><qemu:frontend><qemu:property name="p" type="string" value="/dev/sdb"/></qemu:frontend></qemu:device></qemu:override>',
+        '<qemu:override><qemu:device alias="a"><qemu:frontend><qemu:property name="p" value="/dev/sdb"/></qemu:frontend></qemu:device></qemu:override>',
     ),
 ]
 
@@ -497,7 +512,7 @@ def test_other_users_of_luns_are_named(identifier: str, devices: str, beside: st
         ("", '<qemu:commandline><qemu:arg value="-object"/><qemu:arg value="rng-random,filename=/dev/urandom,id=r"/></qemu:commandline>'),
         ("", '<qemu:commandline><qemu:arg value="vhost=/dev/vhost-net,tap=/dev/net/tun"/></qemu:commandline>'),
         (
-            '<disk type="file"><source file="/x"/><backingStore type="file"><source file="/y"/><backingStore/></backingStore><target dev="vda"/></disk>',
+            file_disk('<backingStore type="file"><source file="/y"/><backingStore/></backingStore>'),
             "",
         ),
     ],

@@ -106,7 +106,10 @@ def test_a_lun_that_became_a_file_is_noticed_without_the_plan() -> None:
     assert "disk sdb: its kind is file, but a LUN" in problem
 
 
-COOKIE = '<disk type="network" device="cdrom"><source protocol="https" name="a.iso"><host name="h" port="443"/><cookies><cookie name="c">planted</cookie></cookies></source><target dev="sda" bus="sata"/></disk>'
+COOKIE = (
+    '<disk type="network" device="cdrom"><source protocol="https" name="a.iso"><host name="h" port="443"/>'
+    '<cookies><cookie name="c">planted</cookie></cookies></source><target dev="sda" bus="sata"/></disk>'
+)
 
 
 def http_domain() -> str:

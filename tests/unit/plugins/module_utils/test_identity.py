@@ -212,7 +212,7 @@ def test_identity_survives_json() -> None:
 
 # --- content
 
-Sample = t.Dict[t.Any, t.List[t.Optional[str]]]
+Sample = dict[t.Any, list[t.Optional[str]]]
 
 
 def sample(count: int = 8, word: str = "a", readings: int = 2) -> Sample:
