@@ -76,12 +76,14 @@ def _spawn(lab: Lab, host: str) -> None:
     environment = {**os.environ, "PATH": process.SYSTEM_PATH, "PYTHONPATH": str(PACKAGE_PARENT), "PYTHONDONTWRITEBYTECODE": "1"}
     with log.open("w") as log_file:
         shell = subprocess.Popen(
-            argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log_file, env=environment, start_new_session=True
+            argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log_file, env=environment, start_new_session=True
         )
     pid = first_child(shell, f"{host}'s first process")
     process.record(lab.host_dir(host) / "pid", pid)
     network.add_veth(lab, lab.interface_of(host), pid, mac=lab.mac_of(host), address_name=host)
-    stdout = t.cast(t.IO[bytes], shell.stdout)
+    stdin, stdout = t.cast(t.IO[bytes], shell.stdin), t.cast(t.IO[bytes], shell.stdout)
+    stdin.write(b"\n")
+    stdin.close()
     if stdout.readline() != b"ready\n":
         raise LabError(f"{host} did not come up: {log.read_text().strip()}")
     stdout.close()

@@ -5,7 +5,8 @@
 """The first process of a namespace host: makes it look like a machine of its own, then reaps orphans.
 
 Runs as pid 1 of new mount, network, pid, uts and ipc namespaces, with the package's
-parent directory on PYTHONPATH. It says C(ready) on its standard output when done.
+parent directory on PYTHONPATH. It waits for a line on its standard input, and says C(ready) on
+its standard output when done.
 """
 
 from __future__ import annotations
@@ -155,6 +156,9 @@ def reap_for_ever() -> None:
 
 
 def main() -> None:
+    # The line comes when this process is on record. Without a record nobody could end it, so it ends itself.
+    if not sys.stdin.readline():
+        sys.exit("the process that started this one is gone")
     lab, host = context.from_environment(), sys.argv[1]
     public_key = keys.ensure_key(lab)
     private_key = lab.ssh_key.read_text()
