@@ -65,7 +65,7 @@ def environment(name: str, python: Path) -> Path:
             print(f"Making the virtual environment {venv}", flush=True)
             shutil.rmtree(venv, ignore_errors=True)
             subprocess.run([str(python), "-m", "venv", str(venv)], check=True, timeout=300)
-            pip = [str(venv / "bin" / "pip"), "install", "--quiet", "--disable-pip-version-check"]
+            pip = [str(venv / "bin" / "pip"), "install", "-qq", "--disable-pip-version-check"]
             subprocess.run([*pip, "-r", str(requirements)], check=True, timeout=1200)
             complete.touch()
     return venv
