@@ -58,21 +58,21 @@ def static_checks(report: Report, box: Toolbox) -> None:
     files = _tracked(box.checkout)
     shell = [name for name in files if _is_shell(box.checkout / name)]
     yaml = [name for name in files if name.endswith((".yml", ".yaml"))]
-    package = "ansible_collections.lunshift.migration.plugins"
     mypy = [box.tool("mypy"), "--config-file", "pyproject.toml", "--cache-dir", str(cache_dir() / "mypy")]
     antsibull_docs = [box.tool("antsibull-docs"), "lint-collection-docs"]
     commands: list[tuple[str, list[str]]] = [
         ("ruff check", [box.tool("ruff"), "check", "."]),
         ("ruff format", [box.tool("ruff"), "format", "--check", "--diff", "."]),
-        ("mypy", [*mypy, "-p", f"{package}.module_utils"]),
-        ("mypy of the test tools", [*mypy, *_python_files(files, "tests/setup/")]),
+        ("mypy of the plugins", [*mypy, "-p", "ansible_collections.lunshift.migration.plugins"]),
+        ("mypy of the lab", [*mypy, "-p", "lunshift_lab"]),
+        ("mypy of the make targets", [*mypy, *_python_files(files, "tests/setup/")]),
         ("shellcheck", ["shellcheck", "--external-sources", *shell]),
         ("yamllint", [box.tool("yamllint"), "--strict", *yaml]),
         ("antsibull-changelog lint", [box.tool("antsibull-changelog"), "lint"]),
         ("antsibull-docs lint", [*antsibull_docs, "--plugin-docs", "--validate-collection-refs=self", "."]),
         ("ansible-lint", [box.tool("ansible-lint"), "--offline", "--profile", "production", "--strict"]),
     ]
-    env = {**box.env, "MYPYPATH": f"{box.collections_path}:tests/setup"}
+    env = {**box.env, "MYPYPATH": f"{box.collections_path}:tests/setup:tests/lab"}
     for name, command in commands:
         report.step("static", name, command, cwd=box.checkout, env=env, timeout_s=STEP_LIMIT_S)
 
