@@ -482,7 +482,7 @@ MORE = [
     (
         "qemu_commandline",
         "",
-        '<qemu:override><qemu:device alias="a"><qemu:frontend><qemu:property value="/dev/sdb"/></qemu:frontend></qemu:device></qemu:override>',
+        '<qemu:override><qemu:device><qemu:frontend><qemu:property value="/dev/sdb"/></qemu:frontend></qemu:device></qemu:override>',
     ),
 ]
 
