@@ -306,6 +306,9 @@ luns:
           description: The links in C(/dev/disk/by-id) to the device.
           type: list
           elements: str
+    fingerprint:
+      description: Like RV(volumes.fingerprint), for a LUN that is none of O(volumes); else null.
+      type: dict
 volumes:
   description: What was found out about each volume of O(volumes), by serial.
   type: dict
@@ -340,8 +343,16 @@ volumes:
         - One sentence that says why the volume cannot be used, or why nothing is known of it; null when all is well.
       type: str
     fingerprint:
-      description: The entry of RV(fingerprints) for this volume; null when it was not sampled.
+      description:
+        - Samples of the content. Each leads from the offset of a block to the SHA-256 sums of its first and second reading.
+        - The sum is null for a block of zeros, and V(past_end) for a block that the volume is too small to have.
+        - Null as a whole when O(fingerprint) is empty or the volume could not be read.
       type: dict
+      sample:
+        "0": [null, null]
+        "4096":
+          - 5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef
+          - 5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef
   sample:
     58a84f6d-3f0c-4e19-a0af-eb657b790657:
       attached: true
@@ -368,20 +379,6 @@ device_path:
   sample:
     58a84f6d-3f0c-4e19-a0af-eb657b790657: >-
       /dev/disk/by-path/ip-192.0.2.10:3260-iscsi-iqn.2026-11.org.example:host-b-lun-7
-fingerprints:
-  description:
-    - Samples of the content, by serial for O(volumes) and by the name of the device node for every other LUN; empty when
-      O(fingerprint) is empty.
-    - Each leads from the offset of a block to the SHA-256 sums of its first and second reading. Null stands for a block
-      of zeros, V(past_end) for a block that a smaller volume does not have.
-  type: dict
-  returned: success
-  sample:
-    58a84f6d-3f0c-4e19-a0af-eb657b790657:
-      "0": [null, null]
-      "4096":
-        - 5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef
-        - 5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef
 """
 
 from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.device_info import device_info, read_request

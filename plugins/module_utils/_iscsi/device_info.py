@@ -107,10 +107,9 @@ def device_info(
         "addresses": addresses(root),
         "graphics_listen_addrs": graphics_listen_addrs(root),
         "sessions": [_session(session) for session in inventory.sessions],
-        "luns": [_lun(lun) for lun in inventory.luns],
+        "luns": [{**_lun(lun), "fingerprint": samples.fingerprints.get(lun.node)} for lun in inventory.luns],
         "volumes": volumes,
         "device_path": _device_map(request, volumes),
-        "fingerprints": samples.fingerprints,
     }
 
 

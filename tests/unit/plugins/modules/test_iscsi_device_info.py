@@ -46,7 +46,7 @@ class Host:
     def _sample(self, sizes, devices, questions, identities, root):
         self.sampled.append((sorted(sizes), sorted(devices), sorted(question.serial for question in questions)))
         names = [*devices, *(question.serial for question in questions)]
-        return sampling.Samples({name: {"0": [None, "x"]} for name in names if name != "sdbad"}, {})
+        return sampling.Samples({name: {"0": [None, "x"]} for name in names}, {})
 
     def run(self, **arguments):
         replaced = functools.partial(device_info, root=str(self.tree.root), ask=self._ask, sample=self._sample)
@@ -81,7 +81,7 @@ def assert_documented(value, documented, where="result"):
 def test_bare_call(host):
     host.tree.add_lun("sda", 1, 1, wwid=WWID)
     result = host.run()
-    assert (result["volumes"], result["device_path"], result["fingerprints"]) == ({}, {}, {})
+    assert (result["volumes"], result["device_path"]) == ({}, {})
     assert result["initiator_name"] == "iqn.2026-11.org.example:host" == result["connector"]["initiator"]
     assert [session["portal"] for session in result["sessions"]] == ["192.0.2.10:3260"]
     assert result["luns"][0]["wwid"] == f"naa.{WWID}"
@@ -252,9 +252,14 @@ def test_fingerprints_of_everything_that_is_visible(host):
     host.answers["far"] = probe.Answer(identity=IDENTITY)
     result = host.run(volumes={"near": info(), "far": info(7, B), "absent": info(8, B)}, fingerprint=["near", "far"])
     assert host.sampled == [([64 << 20, 64 << 20], ["near", "sdb"], ["far"])]
-    assert set(result["fingerprints"]) == {"near", "far", "sdb"}
-    assert result["volumes"]["near"]["fingerprint"] == {"0": [None, "x"]}
-    assert result["volumes"]["absent"]["fingerprint"] is None
+    sampled = {"0": [None, "x"]}
+    assert {serial: volume["fingerprint"] for serial, volume in result["volumes"].items()} == {
+        "near": sampled,
+        "far": sampled,
+        "absent": None,
+    }
+    of_luns = {lun["paths"][0]["node"]: lun["fingerprint"] for lun in result["luns"]}
+    assert of_luns == {"sda": None, "sdb": sampled}, "a volume must not count as its own double"
 
 
 def test_no_fingerprint_unless_asked(host):
