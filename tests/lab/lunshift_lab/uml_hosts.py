@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import resource
 import shlex
 import shutil
@@ -34,6 +35,8 @@ MEMORY_DIRECTORY = "/dev/shm"
 BOOT_TIMEOUT_S = 180.0
 UNITS = ("iscsid.service", "libvirtd.service", "multipathd.service", "ssh.service")
 SSH_PORT = 22
+# A kernel that panics ends itself by a signal, which the first process of a namespace would not get.
+FIRST_PROCESS = '"$0" "$@"; exit'
 
 
 def is_up(lab: Lab, host: str) -> bool:
@@ -109,7 +112,7 @@ def _boot(lab: Lab, host: str, root: Path, shim: Path) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     with _console(lab, host).open("w") as console:
         shell = subprocess.Popen(
-            ["unshare", "--pid", "--fork", "--kill-child", KERNEL, *kernel_arguments.split()],
+            ["unshare", "--pid", "--fork", "--kill-child", "sh", "-c", FIRST_PROCESS, KERNEL, *kernel_arguments.split()],
             stdin=subprocess.DEVNULL,
             stdout=console,
             stderr=console,
@@ -126,6 +129,7 @@ def _wait_until_ready(lab: Lab, host: str) -> None:
         if not is_up(lab, host):
             raise LabError(f"{host}: User-Mode Linux ended while it booted, so it may not run on this machine; {_last_lines(lab, host)}")
         if time.monotonic() > deadline:
+            process.end(lab.host_dir(host) / "pid")
             raise LabError(f"{host} did not boot in {BOOT_TIMEOUT_S:g} s; {_last_lines(lab, host)}")
         time.sleep(0.2)
     # ssh answers before the last services are started.
@@ -153,5 +157,6 @@ def _console(lab: Lab, host: str) -> Path:
 
 
 def _last_lines(lab: Lab, host: str) -> str:
-    lines = _console(lab, host).read_text(errors="replace").splitlines()[-15:]
-    return "the end of its console ({}):\n{}".format(_console(lab, host), "\n".join(lines))
+    """The end of the console without the addresses of a panic, which would hide its reason."""
+    lines = [line for line in _console(lab, host).read_text(errors="replace").splitlines() if not re.match(r"\s\[?<?[0-9a-f]{8}", line)]
+    return "the end of its console ({}):\n{}".format(_console(lab, host), "\n".join(lines[-15:]))
