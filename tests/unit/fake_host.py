@@ -101,6 +101,7 @@ class FakeHost(Host):
         self.busy: set[str] = set()
         self.flushed: list[str] = []
         self.now_s = 1000.0
+        self._planned: list[tuple[float, t.Callable[[], object]]] = []
         self._next = 0
         self._one_at_a_time = threading.Lock()
         self._disks: dict[str, tuple[FakeTarget, int, str]] = {}
@@ -146,6 +147,10 @@ class FakeHost(Host):
         number = self.read(f"/sys/class/block/{disk}/dev")
         self._put("/proc/self/mountinfo", f"30 1 {number} / {place} rw - ext4 /dev/{disk} rw\n")
 
+    def at_second(self, at_s: float, action: t.Callable[[], object]) -> None:
+        """Have something happen while the code under test waits."""
+        self._planned.append((at_s, action))
+
     # Host's own interface.
 
     def run(self, argv: t.Sequence[str], timeout_s: float) -> CommandResult:
@@ -165,6 +170,9 @@ class FakeHost(Host):
 
     def sleep(self, seconds: float) -> None:
         self.now_s += seconds
+        for at_s, action in [planned for planned in self._planned if planned[0] <= self.now_s]:
+            self._planned.remove((at_s, action))
+            action()
 
     def ask_unit(self, node: str) -> Identity:
         target, lun, _by_path = self._disks[os.path.basename(node)]

@@ -212,7 +212,7 @@ def _undone(host: Host, journal: Journal, errors: t.Mapping[str, MigrationError]
     """Undo this run's part; the error to raise."""
     problems = list(dict.fromkeys(str(error) for error in errors.values()))
     try:
-        plan = plan_removal(host, removal_of_record(journal.made))
+        plan = plan_removal(host, removal_of_record(journal.made), timeout_s)
         remove(host, plan, timeout_s)
         undone = plan.actions
         remedy = "this run's own part was undone" if undone else "nothing had been changed"

@@ -16,7 +16,7 @@ from ansible_collections.lunshift.migration.plugins.module_utils._errors import 
 from ansible_collections.lunshift.migration.plugins.module_utils._iscsi import node_record
 from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.host import Host
 from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.in_use import users_of, with_partitions
-from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.multipath import daemon_runs, map_above
+from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.multipath import daemon_runs
 from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.request import VolumeRequest
 from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.session import (
     Session,
@@ -111,7 +111,9 @@ class AttachPlan:
         return Record(operation_id=operation_id, boot_id=boot_id, paths=paths, targets=targets, connection_infos=infos)
 
 
-def plan_attach(host: Host, requests: t.Sequence[VolumeRequest], own_records: t.Container[tuple[str, int, str]] = ()) -> AttachPlan:
+def plan_attach(
+    host: Host, requests: t.Sequence[VolumeRequest], timeout_s: float, own_records: t.Container[tuple[str, int, str]] = ()
+) -> AttachPlan:
     """Look at the host and decide. Raises InputError with everything that stands in the way.
 
     ``own_records``: address, port and IQN of node records that a killed run of this operation made, perhaps by half. They
@@ -128,6 +130,7 @@ def plan_attach(host: Host, requests: t.Sequence[VolumeRequest], own_records: t.
         _plan_target(host, target, volumes, (target.address, target.port, target.iqn) in own_records, problems)
         for target, volumes in wanted.items()
     )
+    problems += _stale_in_use(host, targets, timeout_s)
     if not all(target.has_session for target in targets) and not host.has_command("iscsiadm"):
         problems.append("a login needs iscsiadm; install the package open-iscsi (Debian) or iscsi-initiator-utils (RHEL)")
     if problems:
@@ -151,27 +154,29 @@ def _plan_target(
         has_session=bool(sessions),
         has_record=record is not None,
         settings_before=node_record.settings(host, record, (node_record.SCAN,)) if record and not sessions else {},
-        paths=tuple(_plan_path(host, sessions, target, request.serial, lun, problems) for request, lun in volumes),
+        paths=tuple(_plan_path(host, sessions, request.serial, lun) for request, lun in volumes),
     )
 
 
-def _plan_path(host: Host, sessions: t.Sequence[Session], target: Target, serial: str, lun: int, problems: list[str]) -> PlannedPath:
+def _plan_path(host: Host, sessions: t.Sequence[Session], serial: str, lun: int) -> PlannedPath:
     unit = next((unit for session in sessions if session.logged_in for unit in [unit_of(host, session, lun)] if unit), None)
     if unit is None:
         return PlannedPath(serial=serial, lun=lun, state=ABSENT)
     disk = disk_of(host, unit)
     state = _state(host, unit, disk)
-    if state == STALE and disk:
-        found = map_above(host, disk)
-        devices = [*with_partitions(host, disk), *(with_partitions(host, found.device) if found else [])]
-        # A map above a stale disk may hold good paths of the volume that was here before: never touched from here.
-        users = users_of(host, devices, own_holders=()) if found is None else [f"{disk} is part of multipath map {found.name}"]
-        if users:
-            problems.append(
-                f"volume {serial}: {disk} at LUN {lun} of {target} still stands for another volume than the target shows there now, "
-                f"and it is in use: {'; '.join(users)}; end that use, then detach the old volume"
-            )
     return PlannedPath(serial=serial, lun=lun, state=state, disk=disk)
+
+
+def _stale_in_use(host: Host, targets: t.Sequence[PlannedTarget], timeout_s: float) -> t.Iterator[str]:
+    stale = {path.disk: (target.target, path) for target in targets for path in target.paths if path.state == STALE and path.disk}
+    # A map above a stale disk may hold good paths of the volume that was here before, so it counts as a use.
+    users = users_of(host, {disk: with_partitions(host, disk) for disk in stale}, timeout_s)
+    for disk, sentences in users.items():
+        target, path = stale[disk]
+        yield (
+            f"volume {path.serial}: {disk} at LUN {path.lun} of {target} still stands for another volume than the target shows there now, "
+            f"and it is in use: {'; '.join(sentences)}; end that use, then detach the old volume"
+        )
 
 
 def _state(host: Host, unit: Unit, disk: str | None) -> str:

@@ -120,12 +120,12 @@ def removal_of_record(record: Record) -> Removal:
     )
 
 
-def plan_removal(host: Host, removal: Removal) -> RemovalPlan:
+def plan_removal(host: Host, removal: Removal, timeout_s: float) -> RemovalPlan:
     """Look at the host and decide. Raises InputError that names every volume in use and all its users."""
     sessions = {target: sessions_of(host, target) for target in _targets(removal)}
     paths = tuple(path for place in removal.places for path in _found_paths(host, sessions[place[1]], *place))
     maps = _maps(host, paths)
-    problems = _in_use(host, paths, maps)
+    problems = _in_use(host, paths, maps, timeout_s)
     if problems:
         raise InputError(problems, error_id="volume_in_use")
     going: dict[int, set[str]] = {}
@@ -178,7 +178,7 @@ def _record_must_change(host: Host, wanted: TargetRemoval) -> bool:
     return wanted.node_record or node_record.settings(host, record, wanted.settings_before) != dict(wanted.settings_before)
 
 
-def _in_use(host: Host, paths: t.Sequence[FoundPath], maps: t.Sequence[Map]) -> list[str]:
+def _in_use(host: Host, paths: t.Sequence[FoundPath], maps: t.Sequence[Map], timeout_s: float) -> list[str]:
     problems = []
     disks = {path.disk for path in paths if path.disk}
     for found in maps:
@@ -188,15 +188,15 @@ def _in_use(host: Host, paths: t.Sequence[FoundPath], maps: t.Sequence[Map]) -> 
                 f"multipath map {found.name} has paths that were not named: {', '.join(foreign)}; "
                 "name every path in target_portals, target_iqns and target_luns"
             )
+    volumes: dict[str, set[str]] = {}
     for path in paths:
-        if not path.disk:
-            continue
-        above = map_above(host, path.disk)
-        devices = [*with_partitions(host, path.disk), *(with_partitions(host, above.device) if above else [])]
-        users = users_of(host, devices)
-        if users:
-            problems.append(f"volume {path.serial} is in use: {'; '.join(users)}; end that use first")
-    return list(dict.fromkeys(problems))
+        if path.disk:
+            above = map_above(host, path.disk)
+            devices = [*with_partitions(host, path.disk), *(with_partitions(host, above.device) if above else [])]
+            volumes.setdefault(path.serial, set()).update(devices)
+    for serial, users in users_of(host, volumes, timeout_s).items():
+        problems.append(f"volume {serial} is in use: {'; '.join(users)}; end that use first")
+    return problems
 
 
 def remove(host: Host, plan: RemovalPlan, timeout_s: float) -> None:

@@ -11,11 +11,21 @@ from __future__ import annotations
 import os
 import stat
 import typing as t
+from dataclasses import dataclass
 
 from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.host import Host
 
 # Links in /proc/PID/fd that name no file. Not following them keeps this fast.
 _NO_FILES = ("socket:", "pipe:", "anon_inode:", "/memfd:")
+
+
+@dataclass(frozen=True)
+class _User:
+    """``passing``: it goes by itself in a moment."""
+
+    device: str
+    text: str
+    passing: bool = False
 
 
 def with_partitions(host: Host, device: str) -> list[str]:
@@ -30,52 +40,77 @@ def _is_partition_map(host: Host, device: str) -> bool:
     return uuid.startswith("part") and "-mpath-" in uuid
 
 
-def users_of(host: Host, devices: t.Collection[str], own_holders: t.Collection[str] = ()) -> list[str]:
-    """One sentence per user of these devices (kernel names); ``own_holders`` go with them and do not count."""
+def users_of(host: Host, volumes: t.Mapping[str, t.Collection[str]], timeout_s: float) -> dict[str, list[str]]:
+    """The users of each volume's devices (kernel names), one sentence per user; nothing for a volume without any.
+
+    udev looks at a device whenever it appears, and when somebody who could write to it closes it. That is no use, but it
+    is in the way for a moment, so it is waited for.
+    """
+    found: dict[str, list[_User]] = {}
+
+    def settled() -> bool:
+        nonlocal found
+        found = _look(host, volumes)
+        # With a lasting user the answer is the same after any wait.
+        return all(any(not user.passing for user in users) for users in found.values())
+
+    host.wait_for(settled, timeout_s)
+    return {volume: [user.text for user in users] for volume, users in found.items()}
+
+
+def _look(host: Host, volumes: t.Mapping[str, t.Collection[str]]) -> dict[str, list[_User]]:
+    devices = {device for names in volumes.values() for device in names}
     numbers = {number: name for name in devices for number in [host.read(f"/sys/class/block/{name}/dev")] if number}
-    own = {*devices, *own_holders}
-    users = [
-        f"{name} is part of {_device_name(host, holder)}"
-        for name in devices
-        for holder in host.names(f"/sys/class/block/{name}/holders")
-        if holder not in own
-    ]
-    users += _mounts(host, numbers)
-    users += _swaps(host, devices)
-    users += _processes(host, numbers, devices)
-    return users
+    users = [*_holders(host, devices), *_mounts(host, numbers), *_swaps(host, devices), *_processes(host, numbers, devices)]
+    by_volume = {volume: [user for user in users if user.device in names] for volume, names in volumes.items()}
+    return {volume: found for volume, found in by_volume.items() if found}
 
 
-def _device_name(host: Host, device: str) -> str:
-    name = host.read(f"/sys/class/block/{device}/dm/name")
-    return f"{device} ({name})" if name else device
+def _holders(host: Host, devices: t.Collection[str]) -> t.Iterator[_User]:
+    for name in sorted(devices):
+        for holder in host.names(f"/sys/class/block/{name}/holders"):
+            if holder not in devices:
+                title = host.read(f"/sys/class/block/{holder}/dm/name")
+                yield _User(name, f"{name} is part of {holder} ({title})" if title else f"{name} is part of {holder}")
 
 
-def _mounts(host: Host, numbers: t.Mapping[str, str]) -> list[str]:
-    found = []
+def _mounts(host: Host, numbers: t.Mapping[str, str]) -> t.Iterator[_User]:
     for line in (host.read("/proc/self/mountinfo") or "").splitlines():
         fields = line.split(" ")
         if len(fields) > 4 and fields[2] in numbers:
-            found.append(f"{numbers[fields[2]]} is mounted on {fields[4]}")
-    return found
+            name = numbers[fields[2]]
+            yield _User(name, f"{name} is mounted on {fields[4]}")
 
 
-def _swaps(host: Host, devices: t.Collection[str]) -> list[str]:
+def _swaps(host: Host, devices: t.Collection[str]) -> t.Iterator[_User]:
     lines = (host.read("/proc/swaps") or "").splitlines()[1:]
-    names = (os.path.basename(host.resolve(line.split()[0])) for line in lines if line.strip())
-    return [f"{name} is swap space" for name in names if name in devices]
+    for name in (os.path.basename(host.resolve(line.split()[0])) for line in lines if line.strip()):
+        if name in devices:
+            yield _User(name, f"{name} is swap space")
 
 
-def _processes(host: Host, numbers: t.Mapping[str, str], devices: t.Collection[str]) -> list[str]:
+def _processes(host: Host, numbers: t.Mapping[str, str], devices: t.Collection[str]) -> t.Iterator[_User]:
     own_pid = str(os.getpid())
-    found = []
     for pid in host.names("/proc"):
         if not pid.isdigit() or pid == own_pid:
             continue
         opened = sorted({numbers[number] for number in _open_devices(host, pid, devices) if number in numbers})
-        if opened:
-            found.append(f"{', '.join(opened)} is open in process {pid} ({host.read(f'/proc/{pid}/comm') or 'unknown'})")
-    return found
+        for name in opened:
+            command = host.read(f"/proc/{pid}/comm") or "unknown"
+            yield _User(name, f"{name} is open in process {pid} ({command})", passing=_belongs_to_udev(host, pid))
+
+
+def _belongs_to_udev(host: Host, pid: str) -> bool:
+    """Whether it is udevd, one of its workers, or a program that one of its rules runs."""
+    for _generation in range(4):
+        if "udev" in (host.read(f"/proc/{pid}/comm") or ""):
+            return True
+        # After the name, which is in brackets and may hold anything: state, parent.
+        fields = (host.read(f"/proc/{pid}/stat") or "").rpartition(")")[2].split()
+        if len(fields) < 2 or fields[1] in ("0", "1"):
+            return False
+        pid = fields[1]
+    return False
 
 
 def _open_devices(host: Host, pid: str, devices: t.Collection[str]) -> t.Iterator[str]:

@@ -101,7 +101,7 @@ def attach_volumes(call: Call, requests: t.Sequence[VolumeRequest], ask: t.Calla
     with call.locked(target_of(path) for request in kernel for path in request.connection.paths):
         known = call.load()
         own_records = {target.key for target in known.targets if target.node_record}
-        plan = plan_attach(call.host, kernel, own_records)
+        plan = plan_attach(call.host, kernel, call.timeout_s, own_records)
         if call.check_mode:
             volumes.update(_predicted(call, kernel, plan, ask))
         else:
@@ -218,7 +218,7 @@ def detach_volumes(call: Call, requests: t.Sequence[VolumeRequest]) -> Outcome:
     kernel = [request for request in requests if request.initiator == KERNEL]
     removal = removal_of_volumes(kernel)
     with call.locked(wanted.target for wanted in removal.targets):
-        plan = plan_removal(call.host, removal)
+        plan = plan_removal(call.host, removal, call.timeout_s)
         _refuse_to_remove_others(call.host, kernel, plan)
         if not call.check_mode:
             _remove(call, removal, plan)
@@ -254,7 +254,7 @@ def restore(call: Call) -> Outcome:
     with call.locked(targets):
         # Again, for another run of this operation may have ended while this one waited.
         removal = removal_of_record(call.load())
-        plan = plan_removal(call.host, removal)
+        plan = plan_removal(call.host, removal, call.timeout_s)
         if not call.check_mode:
             _remove(call, removal, plan)
             call.save(Record(operation_id=call.operation_id or "", boot_id=call.boot_id()))
@@ -271,7 +271,7 @@ def restore(call: Call) -> Outcome:
 
 def _remove(call: Call, removal: Removal, plan: RemovalPlan) -> None:
     remove(call.host, plan, call.timeout_s)
-    left = plan_removal(call.host, removal).actions
+    left = plan_removal(call.host, removal, call.timeout_s).actions
     if left:
         raise MigrationError(f"something is left after the detach; still to do: {'; '.join(left)}", error_id="detach_failed", problems=left)
 

@@ -238,14 +238,7 @@ def test_without_udev_readiness_names_what_is_missing(bench: Bench) -> None:
 def test_a_lun_that_comes_late_is_scanned_for_again(bench: Bench) -> None:
     target = bench.host.targets[PORTAL, IQN]
     late = target.luns.pop(1)
-    original = bench.host.sleep
-
-    def sleep(seconds: float) -> None:
-        original(seconds)
-        if bench.host.now_s > 1002:
-            target.luns[1] = late
-
-    bench.host.sleep = sleep  # type: ignore[method-assign]
+    bench.host.at_second(bench.host.now_s + 2, lambda: target.luns.update({1: late}))
     assert bench.attach(volume("vol1", 1)).actions
 
 
@@ -265,7 +258,7 @@ def test_several_paths_become_one_map(bench: Bench) -> None:
     assert result["device_path"] == {"vol1": f"/dev/disk/by-id/dm-uuid-mpath-3{(identity(1).wwid or '')[4:]}"}
     assert sorted(result["volumes"]["vol1"]["nodes"]) == ["/dev/sda", "/dev/sdb"]
     assert not bench.attach(two_paths("vol1")).actions
-    with pytest.raises(InputError, match="paths that were not named: sd[ab]"):
+    with pytest.raises(InputError, match=r"paths that were not named: sd[ab]"):
         bench.detach(volume("vol1", 1))
     outcome = bench.detach(two_paths("vol1"))
     assert outcome.actions[0] == "remove multipath map mpatha"

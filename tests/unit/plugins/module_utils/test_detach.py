@@ -92,18 +92,38 @@ def test_partition_maps_of_a_multipath_map_are_a_part_of_it(bench: Bench) -> Non
     host._put("/sys/class/block/dm-2/dm/name", "crypt")
     devices = with_partitions(host, "dm-0")
     assert devices == ["dm-0", "dm-1"]
-    assert users_of(host, devices) == ["dm-1 is part of dm-2 (crypt)"]
+    assert users_of(host, {"vol1": devices}, 5) == {"vol1": ["dm-1 is part of dm-2 (crypt)"]}
 
 
-def test_a_process_is_named(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    # A character device of this machine stands in for the disk: block devices cannot be made everywhere.
+@pytest.fixture
+def null_as_disk(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    """A character device of this machine stands in for a disk: block devices cannot be made everywhere."""
     module = "ansible_collections.lunshift.migration.plugins.module_utils._iscsi.in_use"
     monkeypatch.setattr(f"{module}.stat.S_ISBLK", lambda _mode: True)
     bench.host._put("/sys/class/block/null/dev", "1:3")
     bench.host.open_in_process(4242, "null")
-    (Path(bench.host.at("/proc/4242/fd")) / "12").symlink_to("socket:[1]")
-    (Path(bench.host.at("/proc/4242/fd")) / "13").symlink_to("/dev/no-such-node")
-    assert users_of(bench.host, ["null"]) == ["null is open in process 4242 (qemu-system-x86)"]
+    return bench
+
+
+def test_a_process_is_named(null_as_disk: Bench) -> None:
+    host = null_as_disk.host
+    (Path(host.at("/proc/4242/fd")) / "12").symlink_to("socket:[1]")
+    (Path(host.at("/proc/4242/fd")) / "13").symlink_to("/dev/no-such-node")
+    before_s = host.now_s
+    assert users_of(host, {"vol1": ["null"]}, 5) == {"vol1": ["null is open in process 4242 (qemu-system-x86)"]}
+    assert host.now_s == before_s
+
+
+def test_udev_is_waited_for(null_as_disk: Bench) -> None:
+    host = null_as_disk.host
+    host._put("/proc/4242/comm", "(spawn) a) b")
+    host._put("/proc/4242/stat", "4242 ((spawn) a) b) S 4241 1 1")
+    host._put("/proc/4241/comm", "(udev-worker)")
+    before_s = host.now_s
+    assert users_of(host, {"vol1": ["null"]}, 5) == {"vol1": ["null is open in process 4242 ((spawn) a) b)"]}
+    assert host.now_s >= before_s + 5
+    host.at_second(host.now_s + 2, (Path(host.at("/proc/4242/fd")) / "11").unlink)
+    assert users_of(host, {"vol1": ["null"]}, 5) == {}
 
 
 def test_a_disk_that_cannot_be_flushed_stays(bench: Bench) -> None:
@@ -136,7 +156,7 @@ def test_a_failed_logout_is_told(bench: Bench, monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(MigrationError, match="ended with 10"):
         bench.detach(volume("vol1", 1), volume("vol2", 2))
     monkeypatch.setattr(bench.host, "_logout", lambda _sid: CommandResult(0, "", ""))
-    with pytest.raises(MigrationError, match="session 0 .* is still there after its logout"):
+    with pytest.raises(MigrationError, match=r"session 0 .* is still there after its logout"):
         bench.detach(volume("vol1", 1), volume("vol2", 2))
     monkeypatch.undo()
     assert bench.detach(volume("vol1", 1), volume("vol2", 2)).actions
