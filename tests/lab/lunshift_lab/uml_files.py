@@ -45,6 +45,8 @@ def _write_mounts(lab: Lab, host: str) -> None:
     }
     for source in mounts:
         source.mkdir(parents=True, exist_ok=True)
+    for path in KEPT:
+        (lab.host_dir(host) / f"disk{path}").chmod(0o700)
     lines = [f"hostfs {source} {target}" for source, target in mounts.items()]
     lines.append(f"bind /mnt/guest-kit/{guest_kit.EMULATOR} {lab.share_dir / guest_kit.EMULATOR}")
     (lab.host_dir(host) / "mounts").write_text("\n".join(lines) + "\n")
