@@ -41,6 +41,7 @@ log_outputs = "3:file:/var/log/libvirt/libvirtd.log"
 # There is no virtlogd, hence stdio_handler; all else is as the distribution has it.
 QEMU_CONF = """\
 stdio_handler = "file"
+vnc_listen = "{address}"
 keepalive_interval = 2
 keepalive_count = 3
 """
@@ -122,7 +123,7 @@ def configure(lab: context.Lab, host: str, public_key: str) -> None:
     shutil.chown("/var/lib/libvirt/qemu", "libvirt-qemu", "libvirt-qemu")
     host_uuid = re.sub(r"(.{8})(.{4})(.{4})(.{4})(.{12})", r"\1-\2-\3-\4-\5", machine_id[:12] + "40008000" + machine_id[20:])
     _write("/etc/libvirt/libvirtd.conf", LIBVIRTD_CONF.format(host_uuid=host_uuid))
-    _write("/etc/libvirt/qemu.conf", QEMU_CONF, mode=0o600)
+    _write("/etc/libvirt/qemu.conf", QEMU_CONF.format(address=lab.address_of(host)), mode=0o600)
     _write("/etc/ssh/sshd_config", SSHD_CONFIG)
     for key in Path("/etc/ssh").glob("ssh_host_*"):
         key.unlink()
