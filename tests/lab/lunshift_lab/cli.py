@@ -12,7 +12,7 @@ import os
 import sys
 import typing as t
 
-from . import context, guest, guest_kit, hosts, instance, inventory, storage
+from . import context, guest, hosts, instance, inventory, storage
 from .context import HOSTS, Lab, LabError
 
 Call = t.Callable[[Lab, argparse.Namespace], "int | None"]
@@ -179,7 +179,6 @@ def _guest_list(lab: Lab, arguments: argparse.Namespace) -> None:
 
 
 def _guest_start(lab: Lab, arguments: argparse.Namespace) -> None:
-    guest_kit.ensure(lab)
     path = guest.start(
         lab,
         arguments.host,

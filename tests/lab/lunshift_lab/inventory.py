@@ -11,7 +11,7 @@ import typing as t
 from pathlib import Path
 
 from . import hosts
-from .context import NAMESPACE_HOSTS, STORAGE, UML_HOSTS, Lab
+from .context import NAMESPACE_HOSTS, STORAGE, UML_HOSTS, Lab, LabError
 from .keys import CLIENT_OPTIONS
 
 GROUPS = {"namespace_hosts": NAMESPACE_HOSTS, "uml_hosts": UML_HOSTS}
@@ -19,10 +19,12 @@ GROUPS = {"namespace_hosts": NAMESPACE_HOSTS, "uml_hosts": UML_HOSTS}
 
 def write(lab: Lab) -> Path:
     """Write the inventory directory; gives its path."""
+    live = hosts.live(lab)
+    if not live:
+        raise LabError(f"no host of lab {lab.lab_id} is up; bring it up with 'lab up'")
+    children = {group: {"hosts": {host: _host_vars(lab, host) for host in names if host in live}} for group, names in GROUPS.items()}
     directory = lab.state_dir / "inventory"
     directory.mkdir(parents=True, exist_ok=True)
-    live = hosts.live(lab)
-    children = {group: {"hosts": {host: _host_vars(lab, host) for host in names if host in live}} for group, names in GROUPS.items()}
     variables = {
         "ansible_user": "root",
         "ansible_ssh_private_key_file": str(lab.ssh_key),

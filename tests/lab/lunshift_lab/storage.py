@@ -73,11 +73,10 @@ class State:
 
 def up(lab: Lab) -> None:
     with changing(lab) as state:
-        process.end(_directory(lab) / "pid")
         network.bind_hosts_to_their_targets(lab)
         for host in HOSTS:
             _start(lab, host)
-        _follow(lab, state)
+            _follow(lab, state, host)
         for number, name in enumerate(DEFAULT_VOLUMES, start=1):
             if name not in state.volumes:
                 # The last default volume's unit serial is another volume's serial in the domain: who takes
@@ -87,7 +86,6 @@ def up(lab: Lab) -> None:
 
 
 def down(lab: Lab) -> None:
-    process.end(_directory(lab) / "pid")
     for host in HOSTS:
         process.end(_target_directory(lab, host) / "pid")
         network.remove_interface(lab.storage_interface_of(host))
@@ -136,7 +134,7 @@ def export(lab: Lab, host: str, volume: str, *, target_lun: int | None = None, c
         found = _find_or_add(state, host, volume, target_lun)
         if chap_user and state.chap.get(host, ("",))[0] != chap_user:
             state.chap[host] = (chap_user, secrets.token_hex(8))
-        _follow(lab, state)
+        _follow(lab, state, host)
         return _connection_info(lab, state, found)
 
 
@@ -148,25 +146,27 @@ def connect(lab: Lab, host: str, serials: t.Sequence[str], *, dry_run: bool = Fa
         if dry_run:
             state.exports = exports_before
         else:
-            _follow(lab, state)
+            _follow(lab, state, host)
         return {serial: _connection_info(lab, state, entry) for serial, entry in found.items()}
 
 
 def disconnect(lab: Lab, host: str, serials: t.Sequence[str]) -> None:
     """The counterpart of connect."""
     with changing(lab) as state:
-        names = [_of_serial(state, serial) for serial in serials]
-    for name in names:
-        unexport(lab, host, name)
+        _remove(lab, state, host, {_of_serial(state, serial) for serial in serials})
 
 
 def unexport(lab: Lab, host: str, volume: str) -> None:
     """The host no longer sees the volume. CHAP ends with the host's last volume."""
     with changing(lab) as state:
-        state.exports = [entry for entry in state.exports if (entry.host, entry.volume) != (host, volume)]
-        if not any(entry.host == host for entry in state.exports):
-            state.chap.pop(host, None)
-        _follow(lab, state)
+        _remove(lab, state, host, {volume})
+
+
+def _remove(lab: Lab, state: State, host: str, names: set[str]) -> None:
+    state.exports = [entry for entry in state.exports if entry.host != host or entry.volume not in names]
+    if not any(entry.host == host for entry in state.exports):
+        state.chap.pop(host, None)
+    _follow(lab, state, host)
 
 
 def _of_serial(state: State, serial: str) -> str:
@@ -207,10 +207,10 @@ def connection_infos(lab: Lab, host: str) -> dict[str, dict[str, t.Any]]:
 
 def target_state(lab: Lab) -> list[dict[str, t.Any]]:
     """The targets as tgtd itself lists them, not as they shall be."""
-    _require_up(lab)
     found = []
     for host in HOSTS:
-        for target in _parse_targets(_tgtadm(lab, host, "--mode", "target", "--op", "show")):
+        target = _target_of(lab, host)
+        if target is not None:
             found.append({"host": host, **target, "sessions": _sessions(lab, host)})
     return found
 
@@ -230,6 +230,8 @@ def _target_directory(lab: Lab, host: str) -> Path:
 def changing(lab: Lab) -> t.Iterator[State]:
     """The state, for one process at a time; written back when the block ends well."""
     directory = _directory(lab)
+    if not lab.state_dir.exists():
+        raise LabError(f"lab {lab.lab_id} is not up; bring it up with 'lab up'")
     (directory / "volumes").mkdir(parents=True, exist_ok=True)
     # Before it is opened for writing: CHAP passwords are in it.
     path = directory / "state.json"
@@ -369,27 +371,27 @@ def _start(lab: Lab, host: str) -> None:
     process.wait_until(answers, f"the target of {host} to answer", timeout_s=10)
 
 
-def _require_up(lab: Lab) -> None:
-    if not is_up(lab):
-        raise LabError("the storage is not (or not wholly) up; 'lab up' mends it")
-
-
 def _tgtadm(lab: Lab, host: str, *arguments: str, check: bool = True) -> str:
+    if process.recorded(_target_directory(lab, host) / "pid") is None:
+        raise LabError(f"the target of {host} is not up; 'lab up' mends it")
     socket = _target_directory(lab, host) / "tgtd.sock"
     return process.run(["tgtadm", "--lld", "iscsi", *arguments], check=check, env={"TGT_IPC_SOCKET": str(socket)})
 
 
-def _follow(lab: Lab, state: State) -> None:
-    """Make each target's LUNs and accounts what they shall be."""
-    present = {target["host"]: target for target in target_state(lab)}
-    for host in HOSTS:
-        target = present.get(host)
-        if target is None:
-            _tgtadm(lab, host, "--mode", "target", "--op", "new", *_TID, "--targetname", lab.iqn_of(host))
-            _tgtadm(lab, host, "--mode", "target", "--op", "bind", *_TID, "--initiator-name", lab.initiator_of(host))
-            target = {"luns": [], "accounts": []}
-        _follow_luns(lab, state, host, target["luns"])
-        _follow_account(lab, state, host, target["accounts"])
+def _target_of(lab: Lab, host: str) -> dict[str, t.Any] | None:
+    targets = _parse_targets(_tgtadm(lab, host, "--mode", "target", "--op", "show"))
+    return targets[0] if targets else None
+
+
+def _follow(lab: Lab, state: State, host: str) -> None:
+    """Make a host's target, its LUNs and its account what they shall be."""
+    target = _target_of(lab, host)
+    if target is None:
+        _tgtadm(lab, host, "--mode", "target", "--op", "new", *_TID, "--targetname", lab.iqn_of(host))
+        _tgtadm(lab, host, "--mode", "target", "--op", "bind", *_TID, "--initiator-name", lab.initiator_of(host))
+        target = {"luns": [], "accounts": []}
+    _follow_luns(lab, state, host, target["luns"])
+    _follow_account(lab, state, host, target["accounts"])
 
 
 def _follow_luns(lab: Lab, state: State, host: str, luns: list[dict[str, t.Any]]) -> None:
