@@ -76,8 +76,8 @@ _UNKNOWN = _Case(
 _RUNNING_ON_BOTH = _Case(
     "running_on_both",
     "{name} runs on BOTH hosts and both may write to its volumes: source {source}, destination {destination}",
-    "stop the source's at once (virsh destroy {name} on the source): the destination took the guest over, and the source went on from"
-    " an older state; then check the guest's file systems",
+    "stop one of them at once. When the destination runs since it 'migrated', that is the source's (virsh destroy {name} on the source):"
+    " it went on from an older state. Then check the guest's file systems",
 )
 _STILL_MOVING = _Case(
     "still_moving",
@@ -101,99 +101,93 @@ _UNFINISHED = _Case(
     " migration had finished; resume neither before that",
 )
 
-_CASES: dict[tuple[_Side, _Side], _Case] = {}
-
-
-def _add(sources: t.Iterable[_Side], destinations: t.Iterable[_Side], case: _Case) -> None:
-    for source in sources:
-        for destination in destinations:
-            _CASES[source, destination] = case
-
-
-_add(_ACTIVE - {_Side.RUNNING, _Side.POSTCOPY}, _ACTIVE - {_Side.RUNNING, _Side.POSTCOPY}, _UNFINISHED)
-_add(_GONE, _GONE, _GONE_CASE)
-_add((_Side.RUNNING,), (_Side.RUNNING,), _RUNNING_ON_BOTH)
-_add(
-    (_Side.RUNNING, _Side.PAUSED),
-    (_Side.ABSENT,),
-    _Case("stayed", "{name} is on the source as before: {source}", "remove the cause and run the play again", undo_destination=True),
-)
-_add(
-    (_Side.HALTED,),
-    (_Side.ABSENT,),
-    _Case(
-        "paused_on_source",
-        "{name} is on the source, but halted: {source}",
-        "look at 'virsh domblkerror {name}' there, repair, 'virsh resume {name}', then run the play again",
-        undo_destination=True,
+# What each pair of sides means. Every pair of known sides is in exactly one rule.
+_RULES: tuple[tuple[t.Collection[_Side], t.Collection[_Side], _Case], ...] = (
+    (_ACTIVE - {_Side.RUNNING, _Side.POSTCOPY}, _ACTIVE - {_Side.RUNNING, _Side.POSTCOPY}, _UNFINISHED),
+    (_GONE, _GONE, _GONE_CASE),
+    ((_Side.RUNNING,), (_Side.RUNNING,), _RUNNING_ON_BOTH),
+    (
+        (_Side.RUNNING, _Side.PAUSED),
+        (_Side.ABSENT,),
+        _Case("stayed", "{name} is on the source as before: {source}", "remove the cause and run the play again", undo_destination=True),
     ),
-)
-_add(
-    (_Side.IN_TRANSIT,),
-    _GONE,
-    _Case(
-        "paused_on_source",
-        "a migration left {name} paused on the source: {source}, destination {destination}",
-        "'virsh resume {name}' on the source, after a look that the destination really has no such domain; then run the play again",
+    (
+        (_Side.HALTED,),
+        (_Side.ABSENT,),
+        _Case(
+            "paused_on_source",
+            "{name} is on the source, but halted: {source}",
+            "look at 'virsh domblkerror {name}' there, repair, 'virsh resume {name}', then run the play again",
+            undo_destination=True,
+        ),
     ),
-)
-_add(
-    (_Side.RUNNING, _Side.PAUSED, _Side.HALTED),
-    (_Side.INACTIVE,),
-    _Case(
-        "stayed",
-        "{name} is on the source ({source}), and the destination has a definition of it that is not running ({destination})",
-        "look at that definition (virsh dumpxml {name}), undefine it if nobody needs it, and run the play again",
+    (
+        (_Side.IN_TRANSIT,),
+        _GONE,
+        _Case(
+            "paused_on_source",
+            "a migration left {name} paused on the source: {source}, destination {destination}",
+            "'virsh resume {name}' on the source, after a look that the destination really has no such domain; then run the play again",
+        ),
     ),
-)
-_add(
-    (_Side.RUNNING,),
-    (_Side.PAUSED, _Side.HALTED, _Side.IN_TRANSIT),
-    _Case(
-        "paused_on_destination",
-        "{name} runs on the source ({source}), and a paused copy of it is on the destination ({destination})",
-        "destroy the copy (virsh destroy {name} on the destination), never resume it; then run the play again",
+    (
+        (_Side.RUNNING, _Side.PAUSED, _Side.HALTED),
+        (_Side.INACTIVE,),
+        _Case(
+            "stayed",
+            "{name} is on the source ({source}), and the destination has a definition of it that is not running ({destination})",
+            "look at that definition (virsh dumpxml {name}), undefine it if nobody needs it, and run the play again",
+        ),
     ),
-)
-_add(
-    (_Side.PAUSED, _Side.HALTED, _Side.IN_TRANSIT),
-    (_Side.RUNNING,),
-    _Case(
-        "paused_on_source",
-        "{name} runs on the destination ({destination}), and a paused copy of it is on the source ({source})",
-        "destroy the copy (virsh destroy {name} on the source), never resume it; then run the play again, which cleans the source up",
+    (
+        (_Side.RUNNING,),
+        (_Side.PAUSED, _Side.HALTED, _Side.IN_TRANSIT),
+        _Case(
+            "paused_on_destination",
+            "{name} runs on the source ({source}), and a paused copy of it is on the destination ({destination})",
+            "destroy the copy (virsh destroy {name} on the destination), never resume it; then run the play again",
+        ),
     ),
-)
-_add(
-    _GONE,
-    (_Side.RUNNING, _Side.PAUSED),
-    _Case(
-        "moved",
-        "{name} is on the destination: {destination}",
-        "detach the volumes on the source; running the play again does it",
-        clean_source=True,
+    (
+        (_Side.PAUSED, _Side.HALTED, _Side.IN_TRANSIT),
+        (_Side.RUNNING,),
+        _Case(
+            "paused_on_source",
+            "{name} runs on the destination ({destination}), and a paused copy of it is on the source ({source})",
+            "destroy the copy (virsh destroy {name} on the source), never resume it; then run the play again, which cleans the source up",
+        ),
     ),
-)
-_add(
-    _GONE,
-    (_Side.HALTED,),
-    _Case(
-        "paused_on_destination",
-        "{name} moved to the destination, but is halted there: {destination}",
-        "look at 'virsh domblkerror {name}' there, repair, 'virsh resume {name}', then run the play again, which cleans the source up",
+    (
+        _GONE,
+        (_Side.RUNNING, _Side.PAUSED),
+        _Case(
+            "moved",
+            "{name} is on the destination: {destination}",
+            "detach the volumes on the source; running the play again does it",
+            clean_source=True,
+        ),
     ),
-)
-_add(
-    _GONE,
-    (_Side.IN_TRANSIT,),
-    _Case(
-        "paused_on_destination",
-        "a migration left {name} paused on the destination: {destination}, source {source}",
-        "see in libvirt's log there that the migration had finished, then 'virsh resume {name}'; then run the play again",
+    (
+        _GONE,
+        (_Side.HALTED,),
+        _Case(
+            "paused_on_destination",
+            "{name} moved to the destination, but is halted there: {destination}",
+            "look at 'virsh domblkerror {name}' there, repair, 'virsh resume {name}', then run the play again, which cleans the source up",
+        ),
     ),
+    (
+        _GONE,
+        (_Side.IN_TRANSIT,),
+        _Case(
+            "paused_on_destination",
+            "a migration left {name} paused on the destination: {destination}, source {source}",
+            "see in libvirt's log there that the migration had finished, then 'virsh resume {name}'; then run the play again",
+        ),
+    ),
+    ((_Side.POSTCOPY,), _ACTIVE | _GONE, _POSTCOPY_BROKEN),
+    ((_ACTIVE | _GONE) - {_Side.POSTCOPY}, (_Side.POSTCOPY,), _POSTCOPY_BROKEN),
 )
-_add((_Side.POSTCOPY,), (*_ACTIVE, *_GONE), _POSTCOPY_BROKEN)
-_add((*_ACTIVE, *_GONE), (_Side.POSTCOPY,), _POSTCOPY_BROKEN)
 
 
 def outcome(source: t.Mapping[str, t.Any] | None, destination: t.Mapping[str, t.Any] | None) -> dict[str, t.Any]:
@@ -219,7 +213,9 @@ def _case(here: _Side, there: _Side, job: bool, others: bool) -> _Case:
         return _UNKNOWN
     if here is there is _Side.RUNNING:
         return _RUNNING_ON_BOTH
-    return _STILL_MOVING if job else _CASES[here, there]
+    if job:
+        return _STILL_MOVING
+    return next((case for sources, destinations, case in _RULES if here in sources and there in destinations), _UNKNOWN)
 
 
 def _side(seen: t.Mapping[str, t.Any] | None) -> _Side:

@@ -11,6 +11,7 @@ import typing as t
 
 import pytest
 from ansible_collections.lunshift.migration.plugins.module_utils._libvirt.names import REASONS, STATES
+from ansible_collections.lunshift.migration.plugins.module_utils._migration import outcome as rules
 from ansible_collections.lunshift.migration.plugins.module_utils._migration.outcome import outcome
 
 UUID = "8f1f0bb6-0f4e-4b0e-9f3c-2f7d3b3a1a11"
@@ -78,6 +79,13 @@ def test_every_pair_keeps_the_invariants() -> None:
         assert result["message"], pair
         assert result["next_step"], pair
         assert "{" not in result["message"] + result["next_step"], pair
+
+
+def test_every_pair_of_known_sides_is_in_one_rule() -> None:
+    known = [side for side in rules._Side if side is not rules._Side.UNKNOWN]
+    for pair in itertools.product(known, known):
+        matching = [case for sources, destinations, case in rules._RULES if pair[0] in sources and pair[1] in destinations]
+        assert len(matching) == 1, pair
 
 
 # What the lab saw (state and reason of the source, then of the destination) and what has to follow.
