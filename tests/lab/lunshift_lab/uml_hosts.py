@@ -32,6 +32,8 @@ SHIM_SOURCE = Path(__file__).resolve().parent / "uml" / "shim.c"
 MEMORY = "1G"
 # An executable tmpfs: the memory file of a kernel is mapped, and hot.
 MEMORY_DIRECTORY = "/dev/shm"
+# What both hosts with a guest each have been seen to use; containers often allow 64 MiB.
+NEEDED_MEMORY_MIB = 1024
 BOOT_TIMEOUT_S = 180.0
 UNITS = ("iscsid.service", "libvirtd.service", "multipathd.service", "ssh.service")
 SSH_PORT = 22
@@ -47,6 +49,7 @@ def up(lab: Lab) -> None:
     """Bring both hosts up, at the same time; a host that lives is only checked."""
     asleep = [host for host in host_names if not is_up(lab, host)]
     if asleep:
+        _require_memory()
         root, shim = rootfs.ensure(lab), _ensure_shim(lab)
         network.ensure_bridge(lab)
         for host in asleep:
@@ -57,13 +60,13 @@ def up(lab: Lab) -> None:
 
 def down(lab: Lab) -> None:
     for host in host_names:
-        process.end(lab.host_dir(host) / "pid")
+        _cut_power(lab, host)
         network.remove_interface(lab.interface_of(host))
 
 
 def restart(lab: Lab, host: str) -> None:
     """Cut the host's power and boot it again; of what it wrote, only uml_files.KEPT is still there."""
-    process.end(lab.host_dir(host) / "pid")
+    _cut_power(lab, host)
     _boot(lab, host, rootfs.ensure(lab), _ensure_shim(lab))
     _wait_until_ready(lab, host)
 
@@ -84,6 +87,20 @@ def execute(lab: Lab, host: str, argv: t.Sequence[str]) -> int:
     return subprocess.run(command(lab, host, argv), check=False).returncode
 
 
+def _cut_power(lab: Lab, host: str) -> None:
+    # The shared connection would wait for the host until it gives up.
+    if _control_socket(lab, host).exists():
+        subprocess.run(["ssh", "-O", "exit", "-S", _control_socket(lab, host), host], capture_output=True, check=False)
+        _control_socket(lab, host).unlink(missing_ok=True)
+    process.end(lab.host_dir(host) / "pid")
+
+
+def _require_memory() -> None:
+    free_mib = shutil.disk_usage(MEMORY_DIRECTORY).free >> 20
+    if free_mib < NEEDED_MEMORY_MIB:
+        raise LabError(f"{MEMORY_DIRECTORY} has {free_mib} MiB free; User-Mode Linux hosts need {NEEDED_MEMORY_MIB} MiB there")
+
+
 def _ensure_shim(lab: Lab) -> Path:
     """What lets the kernel run on CPUs with AMX, and reboot; see its source."""
     shim = lab.cache_dir / "uml" / f"shim-{hashlib.sha256(SHIM_SOURCE.read_bytes()).hexdigest()[:16]}.so"
@@ -98,7 +115,6 @@ def _boot(lab: Lab, host: str, root: Path, shim: Path) -> None:
     uml_files.write(lab, host)
     directory = lab.host_dir(host)
     shutil.rmtree(directory / "uml", ignore_errors=True)
-    _control_socket(lab, host).unlink(missing_ok=True)
     tap = network.add_tap(lab, host)
     kernel_arguments = (
         f"mem={MEMORY} umid={host} uml_dir={directory / 'uml'} con=null con0=null,fd:1 ssl=null quiet"
@@ -129,7 +145,7 @@ def _wait_until_ready(lab: Lab, host: str) -> None:
         if not is_up(lab, host):
             raise LabError(f"{host}: User-Mode Linux ended while it booted, so it may not run on this machine; {_last_lines(lab, host)}")
         if time.monotonic() > deadline:
-            process.end(lab.host_dir(host) / "pid")
+            _cut_power(lab, host)
             raise LabError(f"{host} did not boot in {BOOT_TIMEOUT_S:g} s; {_last_lines(lab, host)}")
         time.sleep(0.2)
     # ssh answers before the last services are started.
