@@ -12,6 +12,8 @@ while it runs. So settings are written into the record itself.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import re
 import typing as t
@@ -68,7 +70,7 @@ def chap_settings(chap: Chap | None) -> dict[str, str]:
 
 
 def change(host: Host, record: str, values: t.Mapping[str, str]) -> None:
-    """Set values in the record. Whole or not at all: a reader never sees half a file."""
+    """Set values in the record; its other lines stay as they are."""
     text = host.read(record)
     if text is None:
         raise MigrationError(f"node record {record} cannot be read; check its mode and that this runs as root", error_id="node_record")
@@ -90,19 +92,32 @@ def edited(text: str, values: t.Mapping[str, str]) -> str:
 
 
 def _replace(host: Host, record: str, text: str) -> None:
-    # Beside the database, not in it: open-iscsi takes every file in there for a record.
-    database = re.sub(r"/nodes/.*", "", record)
-    temporary = host.at(f"{database}/.lunshift-{os.getpid()}-{abs(hash(record)):x}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    # Beside the database, not in it: open-iscsi takes every file in there for a record, and fails on a strange one.
+    directory = re.sub(r"/nodes/.*", "", record)
+    temporary = host.at(f"{directory}/.lunshift-{os.getpid()}-{abs(hash(record)):x}")
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
+        _write(temporary, text, os.O_CREAT | os.O_EXCL)
         os.replace(temporary, host.at(record))
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    except OSError as exc:
+        if exc.errno != errno.EXDEV:
+            raise
+        # The database is a file system of its own.
+        _write(host.at(record), text)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+
+
+def _write(path: str, text: str, flags: int = 0) -> None:
+    """One write and then the end of the file, so that the content is never absent."""
+    content = text.encode()
+    descriptor = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC | flags, 0o600)
+    try:
+        os.pwrite(descriptor, content, 0)
+        os.ftruncate(descriptor, len(content))
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 __all__ = ("LOGIN_TIMEOUT", "LOGIN_TRIES", "SCAN", "STARTUP", "change", "chap_settings", "edited", "find", "settings")

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import stat
 import sys
 import threading
@@ -133,6 +135,24 @@ def test_a_change_keeps_the_rest_and_the_mode(tmp_path: Path) -> None:
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert [path.name for path in (tmp_path / "etc/iscsi").iterdir()] == ["nodes"]
     assert [path.name for path in file.parent.iterdir()] == [file.name]
+
+
+def test_a_database_that_is_a_mount_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_paths: object) -> None:
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    file = tmp_path / "etc/iscsi/nodes" / TARGET.iqn / "192.0.2.10,3260"
+    file.parent.mkdir(parents=True)
+    file.write_text(RECORD + "# a longer old end\n" * 20)
+    file.chmod(0o600)
+    monkeypatch.setattr(os, "replace", refuse)
+    node_record.change(FakeHost(tmp_path), f"/{file.relative_to(tmp_path)}", {node_record.SCAN: "manual"})
+    assert "node.session.scan = manual\n" in file.read_text()
+    assert file.read_text().endswith("# a longer old end\n")
+    assert [path.name for path in (tmp_path / "etc/iscsi").iterdir()] == ["nodes"]
+    monkeypatch.undo()
+    node_record._write(str(file), "short\n")
+    assert file.read_text() == "short\n"
 
 
 def test_a_changed_secret_replaces_the_old_one() -> None:
