@@ -105,16 +105,19 @@ def _error_id(words: t.Iterable[str]) -> str | None:
 
 def _host(name: str, seen: Seen, luns: Luns, readings: t.Sequence[t.Mapping[str, content.Fingerprint]]) -> _Host:
     volumes = {serial: Identity.from_dict(value) if value else None for serial, value in seen.items()}
+    asked = [identity for identity in volumes.values() if identity]
     visible = _distinct(luns)
+    # The kernel's LUNs include those that were asked for, but not what QEMU opens itself.
+    unlisted = list((Counter(asked) - Counter(visible)).elements())
     shared: set[t.Any] = set()
-    # A volume that was asked for is usually among the visible LUNs, too, so the two are counted apart.
-    for identities in ([identity for identity in volumes.values() if identity], visible):
+    for identities in (asked, visible + unlisted):
         for key in ("wwid_key", "serial_key"):
             counted = Counter(getattr(identity, key) for identity in identities)
             shared |= {value for value, count in counted.items() if value is not None and count > 1}
-    names = {name for reading in readings for name in reading}
+    names = {each for reading in readings for each in reading}
     joined = {each: content.join_readings([reading[each] for reading in readings if each in reading]) for each in names}
-    return _Host(name, volumes, max(len(visible), len(volumes)), frozenset(shared), joined)
+    unread = len(volumes) - len(asked)
+    return _Host(name, volumes, len(visible) + len(unlisted) + unread, frozenset(shared), joined)
 
 
 def _distinct(luns: Luns) -> list[Identity]:

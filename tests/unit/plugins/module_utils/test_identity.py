@@ -291,6 +291,15 @@ def test_content_proves_nothing_while_another_visible_volume_was_not_sampled() -
     assert (word, "not every volume of the destination was sampled" in reasons) == ("unproven", True)
 
 
+def test_a_volume_that_qemu_opens_itself_is_not_among_the_kernels_luns() -> None:
+    other = {**NO_IDS, "unit_serial": "beaf99"}
+    agreeing = readings(sample(), sample(), other=sample(word="b"))
+    assert judge(NO_IDS, NO_IDS, fingerprints=agreeing, source_luns=[other])[0] == "proven"
+    assert judge(NO_IDS, NO_IDS, fingerprints=agreeing, source_luns=[other, second()])[0] == "unproven"
+    # and it shares an id with one of them.
+    assert judge(identity(), identity(), source_luns=[identity(size_bytes=MIB)])[0] == "unproven"
+
+
 def test_content_does_not_replace_sizes() -> None:
     assert judge({**NO_IDS, "size_bytes": 0}, NO_IDS, fingerprints=readings(sample(), sample()))[0] == "unproven"
     assert judge({**NO_IDS, "size_bytes": 1}, NO_IDS, fingerprints=readings(sample(), sample()))[0] == "mismatch"
