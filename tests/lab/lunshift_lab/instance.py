@@ -60,7 +60,12 @@ def require_packages() -> None:
 @contextlib.contextmanager
 def _alone(lab: Lab) -> t.Iterator[None]:
     """Two ups at once would start everything twice."""
-    lab.state_dir.mkdir(parents=True, exist_ok=True)
-    with (lab.state_dir / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+    path = lab.state_dir / "lock"
+    while True:
+        lab.state_dir.mkdir(parents=True, exist_ok=True)
+        with path.open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            # A down that held it before has removed it: then it locks nothing.
+            if path.exists() and path.samefile(f"/proc/self/fd/{lock.fileno()}"):
+                yield
+                return
