@@ -170,7 +170,7 @@ source:
       description: Whether libvirt stores a definition of it.
       type: bool
     job:
-      description: The libvirt job that runs on it, as M(lunshift.migration.domain_info) returns it.
+      description: The libvirt job that runs on it, as M(lunshift.migration.domain_info) returns it; null when there is no domain.
       type: dict
     problem:
       description: Why the host could not be asked.

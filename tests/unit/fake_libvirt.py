@@ -22,7 +22,8 @@ def domain_xml(source: str = SOURCE_PATH, devices: str = "", top: str = "", disk
 <uuid>11111111-2222-4333-8444-555555555555</uuid>{top}
 <devices>
 {disk.format(source=source)}
-<graphics type='vnc' port='-1' autoport='yes' listen='192.0.2.11' passwd='{password}'><listen type='address' address='192.0.2.11'/></graphics>
+<graphics type='vnc' port='-1' autoport='yes' listen='192.0.2.11' passwd='{password}'>
+<listen type='address' address='192.0.2.11'/></graphics>
 {devices}</devices>
 </domain>
 """

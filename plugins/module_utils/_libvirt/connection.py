@@ -72,7 +72,9 @@ def bounded(function: t.Callable[[], Result], timeout_s: float, unreachable: str
     try:
         succeeded, answer = answers.get(timeout=timeout_s)
     except queue.Empty:
-        raise MigrationError(f"{unreachable} did not answer within {timeout_s:g} s", error_id="libvirt_unreachable") from None
+        raise MigrationError(
+            f"{unreachable} did not answer within {timeout_s:g} s", error_id="libvirt_unreachable", timed_out=True
+        ) from None
     if not succeeded:
         raise answer
     return t.cast(Result, answer)

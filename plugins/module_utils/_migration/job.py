@@ -27,6 +27,8 @@ from ansible_collections.lunshift.migration.plugins.module_utils._migration.stat
 FIRST_INTERVAL_S = 0.1
 INTERVAL_S = 0.5
 CALL_TIMEOUT_S = 10.0
+# libvirt has no limit for reaching the destination, and one that hangs takes it for ever. Slow hosts take half a minute.
+BEGIN_LIMIT_S = 120.0
 # An abort takes milliseconds; only a migration that is being finished, or a daemon that hangs, takes long.
 ABORT_WAIT_S = 60.0
 # The numbers of the finished job come by an event of their own.
@@ -184,6 +186,11 @@ class MigrationJob:
                 return MigrationError(
                     "The controller was lost (nothing renewed the lease), so the migration was aborted", error_id="lease_lapsed"
                 )
+        if not self._progress.total_bytes and self._elapsed() > BEGIN_LIMIT_S:
+            return MigrationError(
+                f"Nothing was moved for {BEGIN_LIMIT_S:g} s, so the migration was aborted. Look at libvirt on the destination: it may hang",
+                error_id="not_begun",
+            )
         if 0 < self._limits.timeout_s < self._elapsed():
             return MigrationError(
                 f"The migration took longer than timeout ({self._limits.timeout_s:g} s) at {self._progress.percent} %, iteration"

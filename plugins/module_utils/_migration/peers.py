@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import threading
 import typing as t
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from ansible_collections.lunshift.migration.plugins.module_utils._errors import MigrationError
 from ansible_collections.lunshift.migration.plugins.module_utils._libvirt.connection import Connection, LibvirtError, open_connection
@@ -27,15 +27,19 @@ Opener = t.Callable[[str, float], Connection]
 
 @dataclass(frozen=True)
 class View:
-    """One host's say about one domain. ``exists`` is None when the host could not be asked; then ``problem`` says why."""
+    """One host's say about one domain.
+
+    ``exists`` is None when the host could not be asked; then ``problem`` says why, and ``hangs`` whether it gave no answer at all.
+    """
 
     exists: bool | None
     name: str | None = None
     uuid: str | None = None
     state: DomainState | None = None
     persistent: bool = False
-    job: dict[str, t.Any] = field(default_factory=no_job)
+    job: t.Mapping[str, t.Any] | None = None
     problem: str | None = None
+    hangs: bool = False
 
     @property
     def active(self) -> bool:
@@ -96,7 +100,7 @@ def look(uri: str, name: str | None, uuid: str | None, opener: Opener = open_con
         finally:
             connection.close()
     except MigrationError as exc:
-        return View(exists=None, name=name, uuid=uuid, problem=str(exc))
+        return View(exists=None, name=name, uuid=uuid, problem=str(exc), hangs=bool(exc.details.get("timed_out")))
 
 
 def look_at_both(uri: str, destination_uri: str, name: str, uuid: str, opener: Opener = open_connection) -> tuple[View, View]:

@@ -93,6 +93,13 @@ def _missing_definitions(request: Request, domain: Domain) -> list[dict[str, str
 
 
 def _destination_blockers(request: Request, domain: Domain, destination: View) -> list[dict[str, str]]:
+    if destination.hangs:
+        return [
+            {
+                "id": "destination_hangs",
+                "message": f"{destination.problem}; libvirt's own daemon would wait for it without a limit. Repair libvirt on the destination",
+            }
+        ]
     if not destination.exists:
         return []  # What cannot be asked from here may still be reached by libvirt's daemon.
     where = request.destination_uri

@@ -12,7 +12,8 @@ from ansible_collections.lunshift.migration.plugins.module_utils._libvirt.names 
 from ansible_collections.lunshift.migration.tests.unit.fake_libvirt import domain_xml
 
 RUNNING = domain_state(1, 1)
-NETWORK_DISK = """<disk type='network' device='disk'><driver name='qemu' type='raw'{cache}/><source protocol='iscsi' name='iqn.2026-11.x:a/1'/>
+NETWORK_DISK = """<disk type='network' device='disk'><driver name='qemu' type='raw'{cache}/>
+<source protocol='iscsi' name='iqn.2026-11.x:a/1'/>
 <target dev='vda'/></disk>"""
 
 

@@ -101,6 +101,15 @@ def test_a_timeout_aborts() -> None:
     assert end.error.error_id == "timeout"
 
 
+def test_a_migration_that_does_not_begin_is_aborted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(job_module, "BEGIN_LIMIT_S", 0.1)
+    bench = Bench()
+    bench.api.domain.jobStats = lambda: {"type": 2, "operation": 5}
+    end = bench.run()
+    assert end.error is not None
+    assert end.error.error_id == "not_begun"
+
+
 def test_a_lapsed_lease_aborts() -> None:
     bench = Bench()
     bench.lease_s = 0.1
@@ -141,7 +150,7 @@ def test_a_renewed_lease_holds() -> None:
 
 def test_a_domain_that_arrived_before_the_abort_has_arrived() -> None:
     bench = Bench(timeout_s=0.05)
-    bench.api.domain.abortJob = lambda: bench.api.domain.release.set()
+    bench.api.domain.abortJob = bench.api.domain.release.set
     assert bench.run().error is None
 
 

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import threading
 import typing as t
 
 import pytest
@@ -229,6 +230,14 @@ def test_what_the_destination_has_already() -> None:
     other.UUIDString = lambda: "99999999-2222-4333-8444-555555555555"
     bench.api.hosts[DESTINATION].domains = [other]
     assert [blocker["id"] for blocker in bench.refused().details["blockers"]] == ["name_taken"]
+
+
+def test_a_destination_that_hangs_would_hang_libvirt_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ansible_collections.lunshift.migration.plugins.module_utils._migration.peers.LOOK_TIMEOUT_S", 0.1)
+    bench = Bench()
+    bench.api.hosts[DESTINATION].lookupByUUIDString = lambda uuid: threading.Event().wait(3600)
+    assert [blocker["id"] for blocker in bench.refused().details["blockers"]] == ["destination_hangs"]
+    assert bench.api.domain.calls == []
 
 
 def test_novas_domains_only_when_one_insists() -> None:
