@@ -37,8 +37,9 @@ NEEDED_MEMORY_MIB = 1024
 BOOT_TIMEOUT_S = 180.0
 UNITS = ("iscsid.service", "libvirtd.service", "multipathd.service", "ssh.service")
 SSH_PORT = 22
-# A kernel that panics ends itself by a signal, which the first process of a namespace would not get.
-FIRST_PROCESS = '"$0" "$@"; exit'
+# Waits for a line, which comes when it is on record: else nobody could end it. It is not the kernel itself, since
+# a kernel that panics ends itself by a signal, and the first process of a namespace would not get that.
+FIRST_PROCESS = 'read -r _ || exit; "$0" "$@" </dev/null; exit'
 
 
 def is_up(lab: Lab, host: str) -> bool:
@@ -129,13 +130,16 @@ def _boot(lab: Lab, host: str, root: Path, shim: Path) -> None:
     with _console(lab, host).open("w") as console:
         shell = subprocess.Popen(
             ["unshare", "--pid", "--fork", "--kill-child", "sh", "-c", FIRST_PROCESS, KERNEL, *kernel_arguments.split()],
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             stdout=console,
             stderr=console,
             env={"PATH": process.SYSTEM_PATH, "TMPDIR": MEMORY_DIRECTORY, "LD_PRELOAD": str(shim)},
             start_new_session=True,
         )
-    process.record(directory / "pid", first_child(shell, f"{host}'s kernel"))
+    process.record(directory / "pid", first_child(shell, f"{host}'s first process"))
+    stdin = t.cast(t.IO[bytes], shell.stdin)
+    stdin.write(b"\n")
+    stdin.close()
 
 
 def _wait_until_ready(lab: Lab, host: str) -> None:
