@@ -74,4 +74,6 @@ def test_only_debians_own_archives_count() -> None:
     assert not is_debian("bookworm", "main", OTHER_KEY)
     assert not is_debian("bookworm", "stable", "")
     assert not is_debian("trixie", "main", KEYRING)
-    assert not is_debian("bookworm", "main", "-----BEGIN PGP PUBLIC KEY BLOCK-----\n .\n mQENBFit/abc=\n -----END PGP PUBLIC KEY BLOCK-----")
+    assert not is_debian(
+        "bookworm", "main", "-----BEGIN PGP PUBLIC KEY BLOCK-----\n .\n mQENBFit/abc=\n -----END PGP PUBLIC KEY BLOCK-----"
+    )
