@@ -13,6 +13,7 @@ import os
 from pathlib import Path
 
 SECTOR = 512
+INQUIRY = b"\x00\x00\x05\x02\x3d\x00\x00\x02" + b"LUNSHIFT" + b"VOLUME".ljust(16) + b"0001"
 
 
 def page83(wwid: str, relative: int = 1) -> bytes:
@@ -95,19 +96,13 @@ class SyntheticSysfs:
         host, iqn, portal = self._sessions[sid]
         device = f"sys/devices/platform/host{host}/session{sid}/target{host}:0:0/{host}:0:0:{lun}"
         block = f"{device}/block/{node}"
-        for name, value in (
-            ("vendor", "LUNSHIFT"),
-            ("model", "VOLUME          "),
-            ("state", state),
-            ("type", "0"),
-        ):
-            self.write(f"{device}/{name}", f"{value}\n")
+        self.write(f"{device}/state", f"{state}\n")
+        self.write(f"{device}/inquiry", INQUIRY)
         self.write(f"{device}/vpd_pg83", page83(wwid, lun))
         self.write(f"{device}/vpd_pg80", page80(serial))
         self.write(f"{block}/size", f"{size_bytes // SECTOR}\n")
         self.write(f"{block}/queue/logical_block_size", "512\n")
         self.write(f"{block}/queue/physical_block_size", "4096\n")
-        (self.root / block / "holders").mkdir()
         self.link(f"{block}/device", device)
         self.link(f"sys/class/block/{node}", block)
         self.write(f"dev/{node}", b"")
@@ -117,18 +112,23 @@ class SyntheticSysfs:
     def add_partition(self, node: str, number: int) -> None:
         block = os.path.realpath(self.root / "sys/class/block" / node)
         partition = f"{os.path.relpath(block, self.root)}/{node}{number}"
-        (self.root / partition / "holders").mkdir(parents=True)
+        (self.root / partition).mkdir(parents=True)
         self.link(f"sys/class/block/{node}{number}", partition)
+
+    def add_virtual(self, name: str, on: list[str]) -> str:
+        """A device that is made of others, such as md0; returns its directory."""
+        block = f"sys/devices/virtual/block/{name}"
+        (self.root / block / "slaves").mkdir(parents=True)
+        self.link(f"sys/class/block/{name}", block)
+        for node in on:
+            self.link(f"{block}/slaves/{node}", f"sys/class/block/{node}")
+        return block
 
     def add_dm(self, name: str, uuid: str, label: str, on: list[str]) -> None:
         """A device-mapper device ``name`` (dm-0) on other devices."""
-        block = f"sys/devices/virtual/block/{name}"
+        block = self.add_virtual(name, on)
         self.write(f"{block}/dm/uuid", f"{uuid}\n")
         self.write(f"{block}/dm/name", f"{label}\n")
-        (self.root / block / "holders").mkdir()
-        self.link(f"sys/class/block/{name}", block)
-        for node in on:
-            self.link(f"sys/class/block/{node}/holders/{name}", block)
         self.write(f"dev/{name}", b"")
         self.link(f"dev/disk/by-id/dm-uuid-{uuid}", f"dev/{name}")
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 from ansible_collections.lunshift.migration.plugins.module_utils._connection_info import IscsiConnection, IscsiPath
 from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.identity import Identity
-from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.vpd import unit_serial_from_page80, wwid_from_page83
+from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.vpd import parse_inquiry, unit_serial_from_page80, wwid_from_page83
 
 SECTOR_BYTES = 512  # The unit of sysfs' "size", whatever the device's own block size is.
 
@@ -228,6 +228,7 @@ class _BlockDevices:
         self.disks: dict[str, tuple[int, str, int]] = {}
         self.maps: dict[str, Multipath] = {}
         self._partitions: dict[str, list[str]] = defaultdict(list)
+        self._holders: dict[str, list[str]] = defaultdict(list)
         self.by_id = tree.links_to_devices("/dev/disk/by-id")
         self.by_path = tree.links_to_devices("/dev/disk/by-path")
         for name in tree.names("/sys/class/block"):
@@ -241,7 +242,10 @@ class _BlockDevices:
             self.disks[name] = (int(disk[1]), disk[2], int(disk[3]))
         elif partition:
             self._partitions[partition[1]].append(name)
-        elif name.startswith("dm-"):
+        elif "/virtual/block/" in target:
+            # What stands on others is a virtual device, and there are few of them; the LUNs' own lists of holders are many.
+            for device in self._tree.names(f"/sys/class/block/{name}/slaves"):
+                self._holders[device].append(name)
             uuid = self._tree.text(f"/sys/class/block/{name}/dm/uuid") or ""
             if uuid.startswith("mpath-"):
                 self.maps[name] = Multipath(
@@ -263,18 +267,19 @@ class _BlockDevices:
             users[os.path.basename(line.split()[0])].append(Holder("swap", line.split()[0]))
         return users
 
-    def direct_holders(self, device: str) -> list[str]:
-        return self._tree.names(f"/sys/class/block/{device}/holders")
+    def map_on(self, device: str) -> str | None:
+        """The multipath map that the device is a path of."""
+        return next((name for name in self._holders.get(device, ()) if name in self.maps), None)
 
-    def who_holds(self, devices: t.Iterable[str], maps: t.Collection[str]) -> tuple[Holder, ...]:
+    def who_holds(self, devices: t.Iterable[str]) -> tuple[Holder, ...]:
         """Everything that stands on these disks, however high; the multipath maps themselves are no users."""
         found: dict[Holder, None] = {}
         pending = list(devices)
         for device in pending:
             pending += [partition for partition in self._partitions.get(device, ()) if partition not in pending]
             found.update(dict.fromkeys(self._users.get(device, ())))
-            for holder in self.direct_holders(device):
-                if holder not in maps:
+            for holder in self._holders.get(device, ()):
+                if holder not in self.maps:
                     found[self._describe(holder)] = None
                 if holder not in pending:
                     pending.append(holder)
@@ -315,12 +320,13 @@ def _identity(tree: _Tree, directory: str) -> Identity | None:
     logical = tree.number(f"{directory}/queue/logical_block_size")
     if sectors is None or logical is None:
         return None
+    inquiry = parse_inquiry(tree.data(f"{directory}/device/inquiry") or b"")
     page83, page80 = tree.data(f"{directory}/device/vpd_pg83"), tree.data(f"{directory}/device/vpd_pg80")
     return Identity(
         wwid=wwid_from_page83(page83) if page83 else None,
         unit_serial=unit_serial_from_page80(page80) if page80 else None,
-        vendor=tree.text(f"{directory}/device/vendor") or "",
-        model=tree.text(f"{directory}/device/model") or "",
+        vendor=inquiry.vendor,
+        model=inquiry.model,
         size_bytes=sectors * SECTOR_BYTES,
         logical_block_bytes=logical,
         physical_block_bytes=tree.number(f"{directory}/queue/physical_block_size") or logical,
@@ -337,7 +343,7 @@ def _luns(paths: t.Sequence[DevicePath], blocks: _BlockDevices, connections: t.I
     for path in paths:
         groups[path.session.iqn, path.lun, path.identity].append(path)
     merged: dict[_Key, list[_Key]] = {key: [key] for key in groups}
-    map_of = {path.node: name for path in paths for name in blocks.direct_holders(path.node) if name in blocks.maps}
+    map_of = {path.node: name for path in paths for name in [blocks.map_on(path.node)] if name}
     keys_of_map: dict[str, list[_Key]] = defaultdict(list)
     for key, members in groups.items():
         for name in dict.fromkeys(map_of[path.node] for path in members if path.node in map_of):
@@ -352,7 +358,7 @@ def _luns(paths: t.Sequence[DevicePath], blocks: _BlockDevices, connections: t.I
             identity=members[0].identity,
             paths=tuple(members),
             multipath=blocks.maps[map_name] if map_name else None,
-            holders=blocks.who_holds([path.node for path in members], blocks.maps),
+            holders=blocks.who_holds([path.node for path in members]),
         )
 
 

@@ -181,8 +181,7 @@ def test_holders(tree):
     tree.add_dm("dm-2", f"part1-{MAP_1}", "map1-part1", ["dm-1"])
     tree.mount("dm-2", "/part")
     tree.write("proc/swaps", "Filename Type Size Used Priority\n/dev/sdd partition 1 0 -2\n")
-    tree.write("sys/devices/virtual/block/md0/size", "1\n")
-    tree.link("sys/class/block/sde/holders/md0", "sys/devices/virtual/block/md0")
+    tree.add_virtual("md0", ["sde"])
     tree.mount("sdzz", "/elsewhere")
     by_node = {lun.node: lun.holders for lun in gather(tree).luns}
     assert by_node["sda"] == (Holder("mount", "/srv/with blank"),)
