@@ -6,7 +6,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 import typing as t
 from pathlib import Path
 
@@ -411,6 +414,20 @@ def test_declared_encoding_does_not_matter() -> None:
     assert "<name>Zoë</name>" in rewrite('<?xml version="1.0" encoding="UTF-16"?><domain><name>Zoë</name></domain>', {})
 
 
+def test_missing_lxml_is_told_when_it_is_needed() -> None:
+    script = (
+        "import sys; sys.modules['lxml'] = None\n"
+        "from ansible_collections.lunshift.migration.plugins.module_utils import _domain_xml, _errors\n"
+        "try: _domain_xml.disks('<domain/>')\n"
+        "except _errors.MigrationError as exc: print(exc.error_id, exc)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], check=True, capture_output=True, text=True, env={"PYTHONPATH": os.pathsep.join(sys.path)}
+    )
+    assert done.stdout.startswith(f"lxml_missing The Python library lxml is missing for {sys.executable} on ")
+    assert "python3-lxml" in done.stdout
+
+
 # --- disks and other users of LUNs
 
 
@@ -438,6 +455,7 @@ def test_disks_in_plain_types() -> None:
 def test_portal_of_an_ipv6_host_is_as_in_connection_info() -> None:
     xml = domain(NETWORK.format(name="iqn.2026-11.a:a/1", host="fd00::2", port=3260, serial=SERIAL))
     assert disks(xml)[0]["portal"] == "[fd00::2]:3260"
+    assert disks(domain('<disk type="network"><source protocol="iscsi" name="iqn.2026-11.a:a/1"/></disk>'))[0]["portal"] is None
 
 
 def file_disk(inner: str, in_source: str = "") -> str:
@@ -463,7 +481,8 @@ BESIDE_DEVICES = {
     "nvram": '<os><nvram type="block"><source dev="/dev/sdb"/></nvram></os>',
     "loader": "<os><loader>/dev/sdb</loader></os>",
     "varstore": '<os><varstore path="/dev/sdb"/></os>',
-    "qemu_commandline": '<qemu:commandline><qemu:arg value="-drive"/><qemu:arg value="file=iscsi://user%secretword@10.0.0.1/iqn.2026-11.a:a/1"/></qemu:commandline>',
+    "qemu_commandline": '<qemu:commandline><qemu:arg value="-drive"/>'
+    '<qemu:arg value="file=iscsi://user%secretword@10.0.0.1/iqn.2026-11.a:a/1"/></qemu:commandline>',
 }
 MORE = [
     ("scsi_hostdev", '<hostdev mode="subsystem" type="scsi"><source><adapter name="scsi_host0"/><address bus="0"/></source></hostdev>', ""),

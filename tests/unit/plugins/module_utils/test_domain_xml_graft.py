@@ -138,3 +138,19 @@ def test_auth_beside_source_follows(auth_is_inside: bool) -> None:
     given = domain("b", inside=auth_is_inside, beside=not auth_is_inside)
     assert graft(fresh, given) == given
     assert graft(given, domain("c", False, False)) == domain("c", False, False)
+    assert graft(domain("c", False, False), given) == given
+
+
+def test_disk_level_auth_goes_when_the_given_xml_has_none() -> None:
+    plain = (
+        "<domain><name>a</name><uuid>b</uuid><devices><disk type='network'>{}"
+        "<source protocol='iscsi' name='iqn.2026-11.a:{}/1'/></disk></devices></domain>"
+    )
+    given = plain.format("", "b")
+    grafted = graft(plain.format("<auth username='u'><secret type='iscsi' usage='x'/></auth>", "a"), given)
+    assert etree.canonicalize(grafted) == etree.canonicalize(given)
+
+
+def test_a_listen_address_that_is_left_to_the_destination() -> None:
+    given = GIVEN.replace(' listen="10.78.0.12"', "").replace(' address="10.78.0.12"', "")
+    assert "127.0.0.1" not in graft(RECORDED, given).partition("<graphics")[2].partition("</graphics>")[0]
