@@ -9,6 +9,7 @@ Made once, kept in the cache directory, and copied to the share that every host 
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import re
 import shutil
@@ -29,8 +30,12 @@ COMPILER = ("gcc", "-O2", "-static", "-Wall", "-Wextra", "-Werror", "-D_GNU_SOUR
 def ensure(lab: Lab) -> None:
     """Build what is missing in the cache, and put it on the share."""
     kit = _kit(lab)
-    if not (kit / "complete").exists():
-        _build(kit)
+    kit.parent.mkdir(parents=True, exist_ok=True)
+    with (kit.parent / "lock").open("w") as lock:
+        # Instances with other ids use the same cache.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (kit / "complete").exists():
+            _build(kit)
     lab.share_dir.mkdir(parents=True, exist_ok=True)
     lab.share_dir.chmod(0o755)
     lab.state_dir.chmod(0o755)
@@ -52,7 +57,6 @@ def _kit(lab: Lab) -> Path:
 
 
 def _build(kit: Path) -> None:
-    kit.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=kit.parent) as scratch_name:
         scratch = Path(scratch_name)
         package = _unpacked_kernel(kit.parent, scratch)

@@ -18,6 +18,8 @@ from .context import Lab, LabError
 host_names = context.NAMESPACE_HOSTS
 
 PACKAGE_PARENT = Path(__file__).resolve().parent.parent
+# At its first start it looks at every emulator of the machine.
+LIBVIRT_TIMEOUT_S = 90.0
 # What a login shell of root would have on a host; nothing of the caller's own environment.
 HOST_ENVIRONMENT = {"PATH": process.SYSTEM_PATH, "HOME": "/root", "USER": "root", "LOGNAME": "root", "LANG": "C.UTF-8"}
 
@@ -110,4 +112,4 @@ def _start_daemons(lab: Lab, host: str) -> None:
 
 
 def _wait_for_libvirt(lab: Lab, host: str) -> None:
-    process.run(["virsh", "-c", lab.libvirt_uri_of(host), "version"])
+    process.run(["virsh", "-c", lab.libvirt_uri_of(host), "version"], timeout_s=LIBVIRT_TIMEOUT_S)

@@ -25,8 +25,9 @@ _CRC_OFFSET = _HEADER.size - 4
 # virtio-blk hands at most this much of a serial to the guest.
 _GUEST_SERIAL_BYTES = 20
 
-_ACKNOWLEDGED = re.compile(r"^RUN (\d+) (\d+)\r?$", re.MULTILINE)
-_MEMORY = re.compile(r"^MEM checks=(\d+) bad=(\d+)\r?$", re.MULTILINE)
+# A line that a migration cut in two is on no host; a number that was cut must not count as another.
+_ACKNOWLEDGED = re.compile(r"^RUN (\d+) (\d+)\r?\n", re.MULTILINE)
+_MEMORY = re.compile(r"^MEM checks=(\d+) bad=(\d+)\r?\n", re.MULTILINE)
 _TROUBLE = re.compile(r"^.*(?:CORRUPT|WERR|RERR|MEM no memory|BUG:|Oops|Kernel panic|segfault|Call Trace).*$", re.MULTILINE)
 _FINGERPRINT_CHUNK_BYTES = 65536
 
@@ -70,7 +71,7 @@ def fingerprint(path: Path) -> str:
 
 
 def read_console(path: Path) -> Console:
-    text = path.read_text(errors="replace") if path.exists() else ""
+    text = path.read_bytes().decode(errors="replace") if path.exists() else ""
     memory = [(int(checks), int(bad)) for checks, bad in _MEMORY.findall(text)]
     return Console(
         acknowledged={int(number): int(time_ms) for number, time_ms in _ACKNOWLEDGED.findall(text)},

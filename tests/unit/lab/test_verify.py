@@ -69,7 +69,7 @@ def console(tmp_path: Path, text: str) -> verify.Console:
 
 
 def test_a_console_tells_only_whole_lines(tmp_path: Path) -> None:
-    said = console(tmp_path, "0 99\r\nMEM checks=5 bad=0\r\nRUN 7 700\r\nRUN 8 720\nRUN 9")
+    said = console(tmp_path, "0 99\r\nMEM checks=5 bad=0\r\nRUN 7 700\r\nRUN 8 720\nRUN 9 7")
     assert said == verify.Console(acknowledged={7: 700, 8: 720}, memory_checks=5, memory_bad=0, trouble=())
 
 

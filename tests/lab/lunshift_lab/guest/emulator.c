@@ -14,7 +14,9 @@
 #include <string.h>
 #include <unistd.h>
 
+#ifndef QEMU
 #define QEMU "/usr/bin/qemu-system-x86_64"
+#endif
 #define EXTRA_BYTES 65536ULL
 #define SIZE_KEY "\"size\":"
 
