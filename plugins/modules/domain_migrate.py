@@ -101,6 +101,9 @@ options:
     description: Migrate even a domain that OpenStack Nova manages. Nova would not know of the move.
     type: bool
     default: false
+  _ticket:
+    description: Of the collection's own action plugin, which starts the job in the background under this name. Leave it out.
+    type: str
 requirements:
   - python3-libvirt on the managed host
   - python3-lxml on the managed host

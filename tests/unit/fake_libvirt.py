@@ -132,7 +132,7 @@ class FakeDomain:
             self.api.hosts[uri].domains = [arrived]
             self.api.hosts[SOURCE].domains = []
         if self.migration_error:
-            raise self.migration_error
+            raise self.migration_error  # pylint: disable=raising-bad-type
         for callback in self.api.hosts[SOURCE].callbacks:
             callback(
                 None, self, {"time_elapsed": 1200, "downtime": 62, "setup_time": 5, "data_processed": 900, "memory_iteration": 3}, None

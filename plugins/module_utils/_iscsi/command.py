@@ -37,7 +37,7 @@ def run_command(argv: t.Sequence[str], timeout_s: float) -> CommandResult:
     """
     environment = {**os.environ, "LC_ALL": "C", "PATH": _SEARCH_PATH}
     try:
-        process = subprocess.Popen(
+        process = subprocess.Popen(  # pylint: disable=ansible-bad-function
             list(argv),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

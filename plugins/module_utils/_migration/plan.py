@@ -123,9 +123,7 @@ def _ways(connection_info: t.Mapping[str, t.Any]) -> set[tuple[t.Any, ...]]:
     return ways
 
 
-def listen_addresses(
-    used: t.Mapping[str, str | None], given: t.Mapping[str, str], of_destination: t.Mapping[str, str]
-) -> dict[str, str]:
+def listen_addresses(used: t.Mapping[str, str | None], given: t.Mapping[str, str], of_destination: t.Mapping[str, str]) -> dict[str, str]:
     """Graphics addresses to write, by type (vnc, spice).
 
     What the operator gave counts; otherwise an address that belongs to the source alone becomes the
@@ -215,16 +213,10 @@ def _as_plan(
 
 
 def _blockers(source: t.Mapping[str, t.Any], allow_nova_managed: bool) -> list[t.Mapping[str, t.Any]]:
-    return [
-        blocker
-        for blocker in source.get("blockers") or []
-        if not (allow_nova_managed and blocker["id"] == "nova_managed")
-    ]
+    return [blocker for blocker in source.get("blockers") or [] if not (allow_nova_managed and blocker["id"] == "nova_managed")]
 
 
-def _destination_problems(
-    source: t.Mapping[str, t.Any], destination: t.Mapping[str, t.Any], destination_name: str
-) -> list[str]:
+def _destination_problems(source: t.Mapping[str, t.Any], destination: t.Mapping[str, t.Any], destination_name: str) -> list[str]:
     if not destination.get("exists"):
         return []
     if destination.get("uuid") != source.get("uuid"):
@@ -237,9 +229,7 @@ def _destination_problems(
     return [f"{destination_name}: the domain is active there too; do not touch either host before you know which one is right"]
 
 
-def _naming_problems(
-    here: t.Mapping[str, t.Any], overrides: t.Mapping[str, str], volumes: t.Sequence[PlannedVolume]
-) -> list[str]:
+def _naming_problems(here: t.Mapping[str, t.Any], overrides: t.Mapping[str, str], volumes: t.Sequence[PlannedVolume]) -> list[str]:
     """What the rewriting will refuse, found now: nothing has been connected yet."""
     assumed: dict[str, t.Any] = {volume.key: f"/dev/disk/by-path/unknown-yet-{volume.key}" for volume in volumes}
     by_target = {target: f"/dev/disk/by-path/unknown-yet-{key}" for target, key in overrides.items()}
@@ -292,7 +282,8 @@ def _names(lun: t.Mapping[str, t.Any]) -> set[str]:
     for path in lun["paths"]:
         names |= {f"/dev/{path['node']}", *path["by_path"], *path["by_id"]}
     if lun["multipath"]:
-        names |= {lun["multipath"]["device"], f"/dev/mapper/{lun['multipath']['name']}", f"/dev/disk/by-id/dm-uuid-{lun['multipath']['uuid']}"}
+        found = lun["multipath"]
+        names |= {found["device"], f"/dev/mapper/{found['name']}", f"/dev/disk/by-id/dm-uuid-{found['uuid']}"}
     return names
 
 

@@ -97,7 +97,8 @@ def _destination_blockers(request: Request, domain: Domain, destination: View) -
         return [
             {
                 "id": "destination_hangs",
-                "message": f"{destination.problem}; libvirt's own daemon would wait for it without a limit. Repair libvirt on the destination",
+                "message": f"{destination.problem}; libvirt's own daemon would wait for it without a limit."
+                " Repair libvirt on the destination",
             }
         ]
     if not destination.exists:

@@ -105,7 +105,7 @@ def test_who_only_looks_does_not_keep_a_job_from_starting() -> None:
 
     threading.Thread(target=look).start()
     try:
-        for _ in range(50):
+        for _attempt in range(50):
             with JobDirectory("web1"):
                 pass
     finally:

@@ -177,7 +177,7 @@ def test_a_defect_in_the_thread_is_no_success() -> None:
 
 def test_numbers_that_do_not_come_are_not_waited_for_long() -> None:
     bench = Bench()
-    bench.api.hosts[SOURCE].domainEventRegisterAny = lambda *arguments: (_ for _ in ()).throw(LibvirtError("no events", 3))
+    bench.api.hosts[SOURCE].domainEventRegisterAny = lambda *arguments: (nothing for nothing in ()).throw(LibvirtError("no events", 3))
     bench.release_after(0.05)
     began = time.monotonic()
     assert bench.run().statistics is None

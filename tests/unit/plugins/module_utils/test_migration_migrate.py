@@ -153,7 +153,7 @@ def test_autostart_that_cannot_be_carried_over_names_the_command() -> None:
 
 def test_numbers_come_from_the_destination_when_no_event_came() -> None:
     bench = Bench()
-    bench.api.hosts[SOURCE].domainEventRegisterAny = lambda *arguments: (_ for _ in ()).throw(LibvirtError("no events", 3))
+    bench.api.hosts[SOURCE].domainEventRegisterAny = lambda *arguments: (nothing for nothing in ()).throw(LibvirtError("no events", 3))
     assert bench.run()["statistics"]["downtime_ms"] == 77
 
 

@@ -49,7 +49,7 @@ def domain(*disks: str, inactive: str | None = None, **more: object) -> dict:
 ABSENT = {"exists": False, "name": "web1", "uuid": None}
 
 
-def make_plan(source: dict, destination: dict = ABSENT, **more: object) -> dict:
+def make_plan(source: dict, destination: dict | None = None, **more: object) -> dict:
     arguments: dict = {
         "source_name": "hosta",
         "destination_name": "hostb",
@@ -59,7 +59,7 @@ def make_plan(source: dict, destination: dict = ABSENT, **more: object) -> dict:
         "allow_nova_managed": False,
     }
     arguments.update(more)
-    return planning.plan(source=source, destination=destination, **arguments)
+    return planning.plan(source=source, destination=destination or ABSENT, **arguments)
 
 
 def test_plan_names_volumes_and_how_the_source_reaches_them():
@@ -114,7 +114,10 @@ def test_override_names_a_volume_whose_serial_does_not():
 
 
 def test_a_connection_that_contradicts_the_domain_is_a_problem():
-    told = {"driver_volume_type": "iscsi", "data": {"target_portal": "10.0.0.1", "target_iqn": "iqn.2026-11.org.example:hosta", "target_lun": 4}}
+    told = {
+        "driver_volume_type": "iscsi",
+        "data": {"target_portal": "10.0.0.1", "target_iqn": "iqn.2026-11.org.example:hosta", "target_lun": 4},
+    }
     (problem,) = make_plan(domain(block_disk("vda", "one")), source_connections={"one": told})["problems"]
     assert "hosta" in problem and "vda" in problem and BY_PATH in problem
     told["data"]["target_lun"] = 3
@@ -144,7 +147,10 @@ def test_a_disk_of_the_next_boot_is_mapped_but_not_attached():
     result = make_plan(source)
     assert [(volume["key"], volume["live"]) for volume in result["volumes"]] == [("one", True), ("two", False)]
     connections = {
-        key: {"driver_volume_type": "iscsi", "data": {"target_portal": "10.0.0.1", "target_iqn": "iqn.2026-11.org.example:hostb", "target_lun": lun}}
+        key: {
+            "driver_volume_type": "iscsi",
+            "data": {"target_portal": "10.0.0.1", "target_iqn": "iqn.2026-11.org.example:hostb", "target_lun": lun},
+        }
         for key, lun in (("one", 7), ("two", 8))
     }
     mapped = planning.device_map(result, {"one": "/dev/attached"}, connections, {})
@@ -173,7 +179,14 @@ def test_device_map_holds_no_secret():
 
 
 def lun(node: str, **more: object) -> dict:
-    path = {"node": node, "portal": "10.0.0.1:3260", "iqn": "iqn.2026-11.org.example:hosta", "lun": 3, "by_path": [BY_PATH], "by_id": ["/dev/disk/by-id/wwn-1"]}
+    path = {
+        "node": node,
+        "portal": "10.0.0.1:3260",
+        "iqn": "iqn.2026-11.org.example:hosta",
+        "lun": 3,
+        "by_path": [BY_PATH],
+        "by_id": ["/dev/disk/by-id/wwn-1"],
+    }
     identity = {"wwid": "naa.1", "unit_serial": "s", "vendor": "v", "model": "m"}
     sizes = {"size_bytes": 1, "logical_block_bytes": 512, "physical_block_bytes": 512}
     return {**identity, **sizes, "multipath": None, "paths": [path], **more}
