@@ -8,7 +8,7 @@
  * the console only after every disk has acknowledged it. Reads them back, and keeps stamping
  * and checking pages of its own memory. What it says:
  *   START seq=N disks=N        RUN NUMBER MILLISECONDS (an acknowledged number)
- *   CORRUPT ...   WERR ...     RERR ...    MEM checks=N bad=N
+ *   CORRUPT ...   WERR ...     RERR ...    MEM checks=N bad=N (of the pages so far)
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -118,10 +118,10 @@ static const char *wrong_with(struct block *block, const struct disk *disk, uint
 }
 
 /* A wrong volume makes every read wrong: the first lines tell the story, the rest would drown the console. */
-static void say_corrupt(const char *format, const char *what, const char *why, uint64_t number)
+static void say_corrupt(const char *where, const char *wrong, uint64_t number)
 {
 	if (++corruptions <= 20 || corruptions % 100 == 0)
-		printf(format, what, why, number, corruptions);
+		printf("CORRUPT %s wrong=%s number=%" PRIu64 " count=%" PRIu64 "\n", where, wrong, number, corruptions);
 }
 
 static void read_back(const struct disk *disk, struct block *block, uint64_t seq)
@@ -130,9 +130,9 @@ static void read_back(const struct disk *disk, struct block *block, uint64_t seq
 	const char *why;
 
 	if (got != BLOCK_BYTES)
-		printf("RERR disk=%s seq=%" PRIu64 " got=%zd errno=%d\n", disk->name, seq, got, errno);
+		printf("RERR %s seq=%" PRIu64 " got=%zd errno=%d\n", disk->name, seq, got, errno);
 	else if ((why = wrong_with(block, disk, seq)))
-		say_corrupt("CORRUPT disk=%s wrong=%s seq=%" PRIu64 " count=%" PRIu64 "\n", disk->name, why, seq);
+		say_corrupt(disk->name, why, seq);
 }
 
 static int write_block(const struct disk *disk, struct block *block, uint64_t seq)
@@ -143,7 +143,7 @@ static int write_block(const struct disk *disk, struct block *block, uint64_t se
 	put = pwrite(disk->fd, block, BLOCK_BYTES, block->slot * BLOCK_BYTES);
 	if (put == BLOCK_BYTES)
 		return 1;
-	printf("WERR disk=%s seq=%" PRIu64 " put=%zd errno=%d\n", disk->name, seq, put, errno);
+	printf("WERR %s seq=%" PRIu64 " put=%zd errno=%d\n", disk->name, seq, put, errno);
 	return 0;
 }
 
@@ -257,7 +257,7 @@ static void stamp_for_ever(size_t ram_mib, size_t dirty_mib_per_s)
 			checks++;
 			if (*first != expected || *last != expected) {
 				bad++;
-				say_corrupt("CORRUPT memory=%s wrong=%s page=%" PRIu64 " count=%" PRIu64 "\n", "page", "stamp", page);
+				say_corrupt("memory", "stamp", page);
 			}
 			generation[page]++;
 			*first = *last = (uint64_t)page << 32 | generation[page];
