@@ -13,6 +13,7 @@ import fcntl
 import hashlib
 import re
 import shutil
+import sys
 import typing as t
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,6 +60,7 @@ def ensure(lab: Lab) -> Path:
     with (home / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not result.exists():
+            print("lab: building the root file system of User-Mode Linux hosts (once, about a minute)", file=sys.stderr)
             _build(home / "building", lines, packages)
             (home / "building").rename(result)
     return result
