@@ -331,7 +331,7 @@ volumes:
       type: str
     identity:
       description:
-        - What tells this volume from others, with the keys RV(luns.wwid) to RV(luns.physical_block_bytes); null when
+        - What tells this volume from others, with the keys RV(luns[].wwid) to RV(luns[].physical_block_bytes); null when
           it is not known.
       type: dict
     identity_source:

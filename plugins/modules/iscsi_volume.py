@@ -24,7 +24,7 @@ attributes:
     support: full
     details:
       - The identity of a volume that is not attached is asked from its target by a session that makes no device.
-        Where that is not possible RV(volumes[].identity) is V(null) and RV(volumes[].unproven) says why.
+        Where that is not possible RV(volumes.identity) is V(null) and RV(volumes.unproven) says why.
   diff_mode:
     support: full
   platform:
@@ -70,7 +70,7 @@ options:
         default: kernel
       expected_identity:
         description:
-          - What the volume has to be, in the form of RV(volumes[].identity). A key that is V(null) or left out is not compared.
+          - What the volume has to be, in the form of RV(volumes.identity). A key that is V(null) or left out is not compared.
           - C(vendor) and C(model) are never compared.
         type: dict
   operation_id:
