@@ -26,6 +26,10 @@ options:
     description: Connection info by volume, as the destination reaches them.
     type: dict
     required: true
+  xml:
+    description: The definition that will be rewritten. The running and the stored one need not have the same disks.
+    type: str
+    required: true
   overrides:
     description: Target dev to volume, for disks whose serial does not name their volume.
     type: dict
@@ -50,7 +54,7 @@ seealso:
 EXAMPLES = r"""
 - name: Show the map by which the domain's XML would be rewritten
   ansible.builtin.debug:
-    msg: "{{ plan | lunshift.migration.destination_map(attached.device_path, connections) }}"
+    msg: "{{ plan | lunshift.migration.destination_map(attached.device_path, connections, domain.xml) }}"
 """
 
 RETURN = r"""
@@ -69,13 +73,14 @@ def destination_map(
     plan: dict[str, t.Any],
     device_path: dict[str, t.Any],
     connections: dict[str, t.Any],
+    xml: str,
     overrides: dict[str, str] | None = None,
     listen_used: dict[str, str | None] | None = None,
     listen_given: dict[str, str] | None = None,
     listen_of_destination: dict[str, str] | None = None,
 ) -> dict[str, t.Any]:
     return {
-        **device_map(plan, device_path, connections, overrides or {}),
+        **device_map(plan, device_path, connections, overrides or {}, xml),
         "graphics_listen_addrs": listen_addresses(listen_used or {}, listen_given or {}, listen_of_destination or {}),
     }
 

@@ -27,7 +27,8 @@ MAX_LUN = 0xFFFFFFFF
 SECRET_KEYS = ("auth_password", "discovery_auth_password")
 
 _HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
-_TARGET_NAME = re.compile(r"(iqn\.[0-9]{4}-[0-9]{2}\.|eui\.|naa\.)[^\s/,]+")
+# Looser than RFC 3720 about the date of an IQN: targets without one exist, and initiators log in to them.
+_TARGET_NAME = re.compile(r"(iqn|eui|naa)\.[^\s/,]+")
 
 
 @dataclass(frozen=True)

@@ -175,7 +175,10 @@ def plan(
         return _as_plan("finish", here, volumes, problems, [], connections, now)
     problems += [f"{source_name}: {blocker['message']}" for blocker in _blockers(source, allow_nova_managed)]
     problems += _destination_problems(source, destination, destination_name)
-    problems += _naming_problems(here, overrides, volumes)
+    said = [blocker["message"] for blocker in source.get("blockers") or []]
+    problems += [problem for problem in _naming_problems(here, overrides, volumes) if problem not in said]
+    targets = {disk["target"] for disk in [*live_disks, *inactive_disks]}
+    problems += [f"live_migrate_overrides names {target}, but no disk has that target dev" for target in overrides if target not in targets]
     connections = {}
     by_target = {disk["target"]: disk for disk in [*inactive_disks, *live_disks]}
     for volume in volumes:
@@ -238,10 +241,15 @@ def _naming_problems(here: t.Mapping[str, t.Any], overrides: t.Mapping[str, str]
         if not xml:
             continue
         try:
-            rewrite(xml, assumed, overrides=by_target)
+            rewrite(xml, assumed, overrides=_of_targets(by_target, xml))
         except InputError as exc:
             problems += [problem for problem in exc.details["problems"] if problem not in problems]
     return problems
+
+
+def _of_targets(by_target: t.Mapping[str, t.Any], xml: str) -> dict[str, t.Any]:
+    """The entries whose target dev this definition has: the running and the stored one need not have the same disks."""
+    return {disk["target"]: by_target[disk["target"]] for disk in disks(xml) if disk["target"] in by_target}
 
 
 def source_side(plan_: t.Mapping[str, t.Any], devices: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
@@ -327,12 +335,16 @@ def volume_requests(
 
 
 def device_map(
-    plan_: t.Mapping[str, t.Any], device_path: t.Mapping[str, t.Any], connections: t.Mapping[str, t.Any], overrides: t.Mapping[str, str]
+    plan_: t.Mapping[str, t.Any],
+    device_path: t.Mapping[str, t.Any],
+    connections: t.Mapping[str, t.Any],
+    overrides: t.Mapping[str, str],
+    xml: str,
 ) -> dict[str, dict[str, t.Any]]:
-    """The destination's map for the rewriting: ``{map: {serial: entry}, overrides: {target dev: entry}}``.
+    """The destination's map for the rewriting of one definition: ``{map: {serial: entry}, overrides: {target dev: entry}}``.
 
     ``device_path`` is the map of the attached volumes. A disk that only the next boot would have is not attached; its
-    path follows from its connection info.
+    path follows from its connection info. ``xml`` is the definition, for overrides count only for disks that it has.
     """
     entries: dict[str, t.Any] = dict(device_path)
     for volume in plan_["volumes"]:
@@ -342,7 +354,8 @@ def device_map(
         entries[volume["key"]] = (
             redact(info) if volume["destination_initiator"] == "libiscsi" else parse(volume["key"], info).paths[0].by_path
         )
-    return {"map": entries, "overrides": {target: entries[key] for target, key in overrides.items() if key in entries}}
+    by_target = {target: entries[key] for target, key in overrides.items() if key in entries}
+    return {"map": entries, "overrides": _of_targets(by_target, xml)}
 
 
 def content_samples(devices: t.Mapping[str, t.Any]) -> dict[str, t.Any]:

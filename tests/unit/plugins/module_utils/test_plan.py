@@ -153,7 +153,7 @@ def test_a_disk_of_the_next_boot_is_mapped_but_not_attached():
         }
         for key, lun in (("one", 7), ("two", 8))
     }
-    mapped = planning.device_map(result, {"one": "/dev/attached"}, connections, {})
+    mapped = planning.device_map(result, {"one": "/dev/attached"}, connections, {}, source["inactive_xml"])
     assert mapped["map"] == {
         "one": "/dev/attached",
         "two": "/dev/disk/by-path/ip-10.0.0.1:3260-iscsi-iqn.2026-11.org.example:hostb-lun-8",
@@ -173,7 +173,7 @@ def test_device_map_holds_no_secret():
             "auth_password": "planted-secret",
         },
     }
-    mapped = planning.device_map(result, {"one": "/dev/attached"}, {"two": info}, {})
+    mapped = planning.device_map(result, {"one": "/dev/attached"}, {"two": info}, {}, domain_xml())
     assert "planted-secret" not in str(mapped)
     assert mapped["map"]["two"]["data"]["auth_username"] == "user"
 
@@ -240,3 +240,19 @@ def test_requests_name_every_volume_without_connection_info():
 )
 def test_listen_address_changes_only_when_it_is_the_sources_alone(used, given, expected):
     assert planning.listen_addresses({"vnc": used}, given, {"vnc": "10.0.0.12"}) == expected
+
+
+def test_an_override_counts_only_for_the_definition_that_has_its_disk():
+    source = domain(block_disk("vda", None), inactive=domain_xml(block_disk("vda", None), block_disk("vdb", None)))
+    overrides = {"vda": "volume-1", "vdb": "volume-2"}
+    result = make_plan(source, overrides=overrides)
+    assert result["problems"] == []
+    info = {"driver_volume_type": "iscsi", "data": {"target_portal": "10.0.0.1", "target_iqn": "iqn.2026-11.org.example:b", "target_lun": 1}}
+    paths, connections = {"volume-1": "/dev/attached"}, {"volume-2": info}
+    assert set(planning.device_map(result, paths, connections, overrides, source["xml"])["overrides"]) == {"vda"}
+    assert set(planning.device_map(result, paths, connections, overrides, source["inactive_xml"])["overrides"]) == {"vda", "vdb"}
+
+
+def test_an_override_of_no_disk_is_a_problem():
+    (problem,) = make_plan(domain(block_disk("vda", "one")), overrides={"vdx": "volume-1"})["problems"]
+    assert "vdx" in problem
