@@ -93,36 +93,63 @@ class LeasedJob:
         self._lines = lines
         self._clock = clock
         self._sleep = sleep
+        self._ticket = secrets.token_hex(8)
+        self._heard_of = self._seen_running = clock()
+        self._problem = ""
+        # Set while it is not known whether the job has begun.
+        self._start_failure: AnsibleConnectionFailure | None = None
 
     def run(self, module_args: dict[str, t.Any]) -> dict[str, t.Any]:
         """The module's result, as if it had been run in the foreground."""
-        ticket = secrets.token_hex(8)
-        # The host says of a job that it has just started what it would say at any poll.
-        answer: dict[str, t.Any] | None = self._execute(None, {**module_args, "_ticket": ticket})
-        if answer is None or "finished" not in answer:
-            return answer or {}  # It did not even start: wrong arguments, for one.
-        heard_of = seen_running = self._clock()
-        problem = ""
+        answer = self._start(module_args)
+        if answer is not None and "finished" not in answer:
+            return answer  # It did not even start: wrong arguments, for one.
+        self._heard_of = self._seen_running = self._clock()
         while True:
-            now = self._clock()
-            if answer is not None and "finished" in answer:
-                heard_of = now
-                if answer["finished"]:
-                    return dict(answer["result"])
-                self._lines.update(answer["progress"])
-                if answer["running"]:
-                    seen_running = now
-                elif now - seen_running > END_PATIENCE_S:
-                    return self._lost_job()
-            elif now - heard_of > (self._lease_s or PATIENCE_S):
-                return self._lost_host(problem)
-            else:
-                self._sleep(RETRY_S)
-            try:
-                answer = self._execute(POLL, {"operation_id": self._operation_id, "ticket": ticket, "wait_s": POLL_WAIT_S})
-                problem = str(answer.get("msg", ""))
-            except AnsibleConnectionFailure as exc:
-                answer, problem = None, str(exc)
+            result = self._silence() if answer is None else self._judge(answer)
+            if result is not None:
+                return result
+            answer = self._poll()
+
+    def _start(self, module_args: dict[str, t.Any]) -> dict[str, t.Any] | None:
+        """The host says of a job that it has just started what it would say at any poll."""
+        try:
+            return self._execute(None, {**module_args, "_ticket": self._ticket})
+        except AnsibleConnectionFailure as exc:
+            # It may have begun nevertheless: the connection may have been lost while the host was about to answer.
+            self._start_failure, self._problem = exc, str(exc)
+            return None
+
+    def _poll(self) -> dict[str, t.Any] | None:
+        """None when the host did not say anything about the job."""
+        try:
+            answer = self._execute(POLL, {"operation_id": self._operation_id, "ticket": self._ticket, "wait_s": POLL_WAIT_S})
+        except AnsibleConnectionFailure as exc:
+            self._problem = str(exc)
+            return None
+        self._problem = str(answer.get("msg", ""))
+        return answer if "finished" in answer else None
+
+    def _judge(self, answer: t.Mapping[str, t.Any]) -> dict[str, t.Any] | None:
+        now = self._heard_of = self._clock()
+        if answer["finished"]:
+            return dict(answer["result"])
+        self._lines.update(answer["progress"])
+        if answer["running"]:
+            self._seen_running, self._start_failure = now, None
+        elif self._start_failure is not None:
+            raise self._start_failure
+        elif now - self._seen_running > END_PATIENCE_S:
+            return self._lost_job()
+        return None
+
+    def _silence(self) -> dict[str, t.Any] | None:
+        if self._clock() - self._heard_of <= (self._lease_s or PATIENCE_S):
+            self._sleep(RETRY_S)
+            return None
+        if self._start_failure is not None:
+            raise self._start_failure
+        return self._lost_host(self._problem)
 
     def _execute(self, module_name: str | None, module_args: dict[str, t.Any]) -> dict[str, t.Any]:
         return t.cast(

@@ -100,8 +100,16 @@ def test_what_did_not_start_is_the_result() -> None:
 
 
 def test_a_host_that_is_unreachable_at_the_start_is_ansibles_business() -> None:
-    with pytest.raises(AnsibleConnectionFailure):
+    with pytest.raises(AnsibleConnectionFailure, match="no route"):
         Host(AnsibleConnectionFailure("no route")).run()
+    # It answers again, and knows of no job.
+    with pytest.raises(AnsibleConnectionFailure, match="no route"):
+        Host(AnsibleConnectionFailure("no route"), GONE).run()
+
+
+@pytest.mark.parametrize("later", [[finished()], [running(), finished()]])
+def test_a_connection_lost_while_the_job_began(later: list[Answer]) -> None:
+    assert Host(AnsibleConnectionFailure("reset"), *later).run() == {"changed": True}
 
 
 def test_a_connection_that_comes_back_is_no_failure() -> None:
