@@ -37,8 +37,8 @@ DEFAULT_SIZE_MIB = 64
 FIRST_LUN = {"hosta": 1, "hostb": 101, "uml1": 11, "uml2": 271}
 # A number above 255 goes over the wire in SAM-5's flat form; Linux and libiscsi call the LUN by that form.
 FLAT_LUN = 0x4000
-# tgtd's own limits for what it gives in the vital product data.
-MAX_SCSI_ID, MAX_SCSI_SN = 36, 36
+# tgtd's own limit.
+MAX_SCSI_SN = 36
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,30}")
 
 
@@ -233,7 +233,6 @@ def changing(lab: Lab) -> t.Iterator[State]:
     if not lab.state_dir.exists():
         raise LabError(f"lab {lab.lab_id} is not up; bring it up with 'lab up'")
     (directory / "volumes").mkdir(parents=True, exist_ok=True)
-    # Before it is opened for writing: CHAP passwords are in it.
     path = directory / "state.json"
     with (directory / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -249,6 +248,7 @@ def changing(lab: Lab) -> t.Iterator[State]:
             indent=1,
         )
         if after != before:
+            # CHAP passwords are in it.
             fresh = path.with_suffix(".new")
             fresh.touch(mode=0o600)
             fresh.write_text(after)
