@@ -55,9 +55,9 @@ def wwid_from_page83(page: bytes) -> str | None:
 
 
 def _lun_designators(page: bytes) -> t.Iterator[tuple[int, bytes]]:
-    end = min(len(page), _PAGE_HEADER_BYTES + int.from_bytes(page[2:4], "big"))
+    page = page[: _PAGE_HEADER_BYTES + int.from_bytes(page[2:4], "big")]
     position = _PAGE_HEADER_BYTES
-    while position + _DESIGNATOR_HEADER_BYTES <= end:
+    while position + _DESIGNATOR_HEADER_BYTES <= len(page):
         length = page[position + 3]
         value = page[position + _DESIGNATOR_HEADER_BYTES : position + _DESIGNATOR_HEADER_BYTES + length]
         names_the_lun = not page[position + 1] & 0x30  # Others name the target or its port.

@@ -150,6 +150,14 @@ def test_paths_over_two_targets_are_one_lun_by_map_or_connection(tree):
     assert nodes(gather(tree)) == [("sda", "sdb")]
 
 
+def test_what_looks_different_is_never_one_lun(tree):
+    tree.add_session(1, A)
+    tree.add_session(2, B, "192.0.2.11")
+    tree.add_lun("sda", 1, 1, wwid=WWID_1)
+    tree.add_lun("sdb", 2, 5, wwid=WWID_2)
+    assert nodes(gather(tree, connection(("192.0.2.10", A, 1), ("192.0.2.11", B, 5)))) == [("sda",), ("sdb",)]
+
+
 def test_two_luns_of_one_target_stay_apart_even_in_one_map(tree):
     """An array that gives every LUN the same WWID makes multipath join different volumes."""
     tree.add_session(1, A)

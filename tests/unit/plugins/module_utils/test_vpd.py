@@ -57,6 +57,7 @@ def test_wwid(designators, wwid):
 
 
 def test_designator_that_runs_over_the_end_is_ignored():
+    assert wwid_from_page83(page(T10, NAME)[:-1]) == "t10.IET     00010001", "half a name is another name"
     whole = page(T10, NAA_6)
     assert wwid_from_page83(whole[:-1]) == "t10.IET     00010001"
     assert wwid_from_page83(whole + b"\x01\x03\x00\x08" + bytes(8)) == wwid_from_page83(whole)
