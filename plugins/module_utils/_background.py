@@ -40,7 +40,7 @@ def run_in_background(module: AnsibleModule, function: t.Callable[[], t.Mapping[
     for stale in RESULTS.glob(f"{path.stem}.*"):
         stale.unlink()  # Of a run whose controller was lost.
     if os.fork():
-        run(module, lambda: {"changed": False, **watch(operation_id, ticket, renew_lease=False, wait_s=START_WAIT_S)})
+        run(module, lambda: {"changed": False, **watch(operation_id, ticket, renew_lease=True, wait_s=START_WAIT_S)})
     try:
         _leave_session()
         _write_result(module, function, path)

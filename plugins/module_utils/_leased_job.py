@@ -223,10 +223,11 @@ def watch(
     sleep: t.Callable[[float], None] = time.sleep,
 ) -> dict[str, t.Any]:
     """One look at a job, as job_lease returns it. Comes back early when the job ends within ``wait_s``."""
-    if renew_lease:
-        renew(operation_id)
     until = clock() + wait_s
     while True:
+        # All the time: on a slow host most of a short lease may pass between two polls.
+        if renew_lease:
+            renew(operation_id)
         running = is_running(operation_id)
         result = take_result(result_path(operation_id, ticket)) if ticket else None
         over = result is not None if ticket else not running

@@ -89,6 +89,7 @@ options:
   lease_s:
     description:
       - Seconds after which a controller that was not heard of counts as lost; V(0) for never.
+      - Some seconds pass between two polls; on a slow host give it 15 or more.
       - Without effect when the task itself is asynchronous (C(async)), for nobody renews a lease then.
     type: int
     default: 60

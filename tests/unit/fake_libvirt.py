@@ -60,6 +60,7 @@ class FakeDomain:
         self.aborted = threading.Event()
         self.migration_error: LibvirtError | None = None
         self.arrives = True
+        self.arrives_as = [1, 2]
 
     def name(self) -> str:
         return "web1"
@@ -128,7 +129,7 @@ class FakeDomain:
         if self.arrives:
             arrived = FakeDomain(self.api, str(parameters[self.api.VIR_MIGRATE_PARAM_DEST_XML]))
             arrived.persistent = bool(flags & self.api.VIR_MIGRATE_PERSIST_DEST)
-            arrived.current_state = [1, 2]
+            arrived.current_state = self.arrives_as
             self.api.hosts[uri].domains = [arrived]
             self.api.hosts[SOURCE].domains = []
         if self.migration_error:

@@ -197,7 +197,10 @@ class Migration:
     def _success(self, prepared: Prepared, end: JobEnd, source: peers.View, destination: peers.View) -> Result:
         request, domain = self.request, prepared.domain
         actions = [f"migrated domain {domain.name} from {platform.node()} to {request.destination_uri}"]
-        if source.exists:
+        result = _outcome(source, destination)
+        if result != "moved" and destination.exists is not None:
+            self.warn(f"libvirt called the migration a success, but then said: source {source}; destination {destination}. Read both hosts")
+        elif source.exists:
             self.warn(
                 f"{platform.node()}: the domain has moved, but it is still known here ({source}); look at it with 'virsh dominfo"
                 f" {shlex.quote(domain.name)}'"
@@ -211,7 +214,7 @@ class Migration:
             "changed": True,
             "source": source.to_dict(),
             "destination": destination.to_dict(),
-            "outcome": _outcome(source, destination),
+            "outcome": result,
             "statistics": end.statistics or self._statistics_of_destination(destination),
             "seconds": end.seconds,
             "autostart": domain.autostart,

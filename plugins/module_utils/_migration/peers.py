@@ -21,7 +21,8 @@ from ansible_collections.lunshift.migration.plugins.module_utils._libvirt.connec
 from ansible_collections.lunshift.migration.plugins.module_utils._libvirt.domain import no_job, read_job, read_state
 from ansible_collections.lunshift.migration.plugins.module_utils._libvirt.names import DomainState
 
-LOOK_TIMEOUT_S = 10.0
+# A daemon that was just started looks at every emulator before its first answer.
+LOOK_TIMEOUT_S = 15.0
 Opener = t.Callable[[str, float], Connection]
 
 

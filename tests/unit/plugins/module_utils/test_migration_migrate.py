@@ -294,6 +294,13 @@ def test_an_error_after_the_domain_has_arrived_is_no_failure() -> None:
     assert "topsecret" not in bench.warnings[0]
 
 
+def test_a_success_after_which_the_guest_stands_still_is_told() -> None:
+    bench = Bench()
+    bench.api.domain.arrives_as = [3, 5]
+    assert bench.run()["outcome"] == "paused_on_destination"
+    assert "destination paused (ioerror)" in bench.warnings[0]
+
+
 def test_an_abort_by_others_has_its_own_id() -> None:
     bench = Bench()
     bench.api.domain.release.clear()
