@@ -65,11 +65,11 @@ class _Failures:
     """What went wrong, per volume. Threads add to it."""
 
     def __init__(self) -> None:
-        self.errors: dict[str, MigrationError] = {}
+        self.errors: dict[str, list[MigrationError]] = {}
 
     def add(self, serial: str, error: Exception) -> None:
         known = error if isinstance(error, MigrationError) else MigrationError(f"volume {serial}: {error}", error_id="attach_failed")
-        self.errors.setdefault(serial, known)
+        self.errors.setdefault(serial, []).append(known)
 
 
 def attach(host: Host, requests: t.Sequence[VolumeRequest], plan: AttachPlan, journal: Journal, timeout_s: float) -> dict[str, Attached]:
@@ -208,9 +208,10 @@ def _scan_missing(host: Host, planned: PlannedTarget, timeout_s: float) -> None:
             _scan(host, session, lun)
 
 
-def _undone(host: Host, journal: Journal, errors: t.Mapping[str, MigrationError], timeout_s: float) -> MigrationError:
+def _undone(host: Host, journal: Journal, errors_by_serial: t.Mapping[str, t.Sequence[MigrationError]], timeout_s: float) -> MigrationError:
     """Undo this run's part; the error to raise."""
-    problems = list(dict.fromkeys(str(error) for error in errors.values()))
+    errors = [error for several in errors_by_serial.values() for error in several]
+    problems = list(dict.fromkeys(str(error) for error in errors))
     try:
         plan = plan_removal(host, removal_of_record(journal.made), timeout_s)
         remove(host, plan, timeout_s)
@@ -220,13 +221,13 @@ def _undone(host: Host, journal: Journal, errors: t.Mapping[str, MigrationError]
     except MigrationError as exc:
         undone, left = [], [str(exc)]
         remedy = f"this run's own part could NOT be undone ({exc}); run again, or state=restored with its operation_id"
-    ids = {error.error_id for error in errors.values()}
+    ids = {error.error_id for error in errors}
     return MigrationError(
         f"not attached: {'; '.join(problems)}. As for this host: {remedy}",
         error_id="identity_mismatch" if "identity_mismatch" in ids else "attach_failed",
         problems=problems,
-        failed_volumes=sorted(errors),
-        table=[row for error in errors.values() for row in error.details.get("table", [])],
+        failed_volumes=sorted(errors_by_serial),
+        table=[row for error in errors for row in error.details.get("table", [])],
         undone=undone,
         left=left,
     )

@@ -168,7 +168,7 @@ def test_every_failed_volume_is_named_at_once_and_all_is_undone(bench: Bench) ->
     assert caught.value.error_id == "attach_failed"
     assert caught.value.details["failed_volumes"] == ["absent", "dead", "login"]
     text = str(caught.value)
-    for part in ("volume absent: not ready", "refused the credentials", "did not answer in time", "own part was undone"):
+    for part in ("volume absent: not ready", "refused this host", "did not answer in time", "own part was undone"):
         assert part in text
     assert "wrong-password" not in text
     assert bench.host.clean()
@@ -272,6 +272,18 @@ def test_paths_that_lead_to_different_volumes_are_refused(bench: Bench) -> None:
     bench.host.add_target((1, identity(9)), portal="192.0.2.11:3260")
     with pytest.raises(MigrationError, match="no single multipath map"):
         bench.attach(two_paths("vol1"))
+    assert bench.host.clean()
+
+
+def test_every_path_that_fails_is_named(bench: Bench) -> None:
+    bench.host.start_multipathd()
+    bench.host.targets[PORTAL, IQN].reachable = False
+    with pytest.raises(MigrationError) as caught:
+        bench.attach(two_paths("vol1"))
+    assert sorted(problem.partition(": ")[0] for problem in caught.value.details["problems"]) == [
+        f"{IQN} at 192.0.2.10:3260",
+        f"{IQN} at 192.0.2.11:3260",
+    ]
     assert bench.host.clean()
 
 

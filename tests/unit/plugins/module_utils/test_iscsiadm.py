@@ -68,7 +68,7 @@ def test_an_ipv6_portal_has_brackets(tmp_path: Path) -> None:
         (8, "did not answer in time"),
         (18, "iscsid did not answer"),
         (19, "refused the login for good"),
-        (24, "refused the credentials"),
+        (24, "refused this host"),
         (RC_NOT_FOUND, "install the package open-iscsi"),
         (RC_TIMED_OUT, "raise 'timeout'"),
     ],
