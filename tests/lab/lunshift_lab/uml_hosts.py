@@ -67,7 +67,6 @@ def down(lab: Lab) -> None:
 
 def restart(lab: Lab, host: str) -> None:
     """Cut the host's power and boot it again; of what it wrote, only uml_files.KEPT is still there."""
-    _cut_power(lab, host)
     _boot(lab, host, rootfs.ensure(lab), _ensure_shim(lab))
     _wait_until_ready(lab, host)
 
@@ -113,6 +112,7 @@ def _ensure_shim(lab: Lab) -> Path:
 
 
 def _boot(lab: Lab, host: str, root: Path, shim: Path) -> None:
+    _cut_power(lab, host)
     uml_files.write(lab, host)
     directory = lab.host_dir(host)
     shutil.rmtree(directory / "uml", ignore_errors=True)
