@@ -9,7 +9,7 @@ from __future__ import annotations
 import typing as t
 
 from ansible.plugins.action import ActionBase
-from ansible_collections.lunshift.migration.plugins.plugin_utils._leased_job import LeasedJob, ProgressLines, prefix_of, show
+from ansible_collections.lunshift.migration.plugins.plugin_utils._leased_job import LeasedJob, ProgressLines, prefix_of, show_for
 
 DEFAULT_LEASE_S = 60
 MIB = 1 << 20
@@ -67,7 +67,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         operation_id = arguments.get("operation_id") or arguments.get("uuid") or arguments.get("name")
         if self._task.async_val or self._task.check_mode or arguments.get("state") == "aborted" or not operation_id:
             return {**result, **self._run_plainly(arguments, task_vars)}
-        lines = ProgressLines(prefix_of(self, task_vars), lambda progress: f"{label}: {describe_progress(progress)}", show)
+        lines = ProgressLines(prefix_of(self, task_vars), lambda progress: f"{label}: {describe_progress(progress)}", show_for(self))
         moved = LeasedJob(self, task_vars, str(operation_id), _lease_s(arguments), lines).run(arguments)
         summary = describe_result(moved)
         if summary:

@@ -187,9 +187,11 @@ def prefix_of(action: ActionBase, task_vars: t.Mapping[str, t.Any]) -> str:
     return str(action._task.delegate_to or task_vars.get("inventory_hostname", ""))
 
 
-def show(text: str) -> None:
-    """From a worker this reaches the controller's output at once, and becomes an event of ansible-runner."""
-    Display().display(text)
+def show_for(action: ActionBase) -> t.Callable[[str], None]:
+    """From a worker a line reaches the controller's output at once, and becomes an event of ansible-runner."""
+    if action._task.no_log:
+        return lambda text: None
+    return t.cast("t.Callable[[str], None]", Display().display)
 
 
-__all__ = ("LeasedJob", "ProgressLines", "prefix_of", "show")
+__all__ = ("LeasedJob", "ProgressLines", "prefix_of", "show_for")

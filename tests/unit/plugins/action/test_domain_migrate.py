@@ -9,7 +9,6 @@ import typing as t
 
 import pytest
 from ansible.errors import AnsibleConnectionFailure
-from ansible_collections.lunshift.migration.plugins.action import domain_migrate
 from ansible_collections.lunshift.migration.plugins.action.domain_migrate import ActionModule, describe_progress, describe_result
 from ansible_collections.lunshift.migration.plugins.plugin_utils import _leased_job
 from ansible_collections.lunshift.migration.plugins.plugin_utils._leased_job import LeasedJob, ProgressLines
@@ -160,7 +159,9 @@ class FakeAction(ActionModule):
     """The action plugin without Ansible's machinery around it."""
 
     def __init__(self, arguments: Answer, **task: t.Any) -> None:
-        self._task = types.SimpleNamespace(**{"args": arguments, "async_val": 0, "check_mode": False, "delegate_to": None, **task})
+        self._task = types.SimpleNamespace(
+            **{"args": arguments, "async_val": 0, "check_mode": False, "delegate_to": None, "no_log": False, **task}
+        )
         self._connection = types.SimpleNamespace(has_native_async=False, _shell=types.SimpleNamespace(tmpdir="x"))
         self.executed: list[Answer] = []
 
@@ -172,7 +173,7 @@ class FakeAction(ActionModule):
 @pytest.fixture
 def shown(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     lines: list[str] = []
-    monkeypatch.setattr(domain_migrate, "show", lines.append)
+    monkeypatch.setattr(_leased_job, "Display", lambda: types.SimpleNamespace(display=lines.append))
     return lines
 
 
@@ -189,6 +190,11 @@ def test_without_progress(shown: list[str], arguments: Answer, task: Answer, wra
     action = FakeAction(arguments, **task)
     assert action.run(task_vars={"inventory_hostname": "hosta"}) == {"changed": True}
     assert [options["wrap_async"] for options in action.executed] == [wrapped]
+    assert shown == []
+
+
+def test_a_task_that_must_not_be_logged_shows_nothing(shown: list[str]) -> None:
+    assert FakeAction({"name": "web1"}, no_log=True).run(task_vars={"inventory_hostname": "hosta"})["changed"] is True
     assert shown == []
 
 
