@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 import os
-import platform
 import re
 import socket
 import sys
@@ -53,7 +52,7 @@ def connector(portals: t.Iterable[tuple[str, int]] = (), root: str = "/") -> dic
         "ip": _address_towards([*portals, _ANYWHERE]) or next(iter(addresses(root)), None),
         "host": socket.gethostname(),
         "multipath": _multipathd_runs(root),
-        "platform": platform.machine(),
+        "platform": os.uname().machine,
         "os_type": sys.platform,
         "do_local_attach": False,
     }

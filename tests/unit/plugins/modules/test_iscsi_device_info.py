@@ -291,6 +291,18 @@ def test_check_mode_makes_no_difference(host):
     assert host.run(volumes={"vol": info()}, _ansible_check_mode=True) == first
 
 
+def test_no_command_is_run(host):
+    """A password cannot show in the list of processes, and nothing costs a process per LUN."""
+    events = []
+    watching = [True]
+    started = ("subprocess.Popen", "os.system", "os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "pty.spawn")
+    sys.addaudithook(lambda event, _arguments: events.append(event) if watching and event in started else None)
+    host.tree.add_lun("sda", 1, 1)
+    host.run(volumes={"vol": info(), "other": info(2)})
+    watching.clear()
+    assert events == []
+
+
 def test_nothing_is_written(host):
     host.tree.add_lun("sda", 1, 1)
     before = {path: path.lstat() for path in sorted(host.tree.root.rglob("*"))}
