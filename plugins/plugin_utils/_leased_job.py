@@ -190,7 +190,7 @@ def prefix_of(action: ActionBase, task_vars: t.Mapping[str, t.Any]) -> str:
 def show_for(action: ActionBase) -> t.Callable[[str], None]:
     """From a worker a line reaches the controller's output at once, and becomes an event of ansible-runner."""
     if action._task.no_log:
-        return lambda text: None
+        return lambda _text: None
     return t.cast("t.Callable[[str], None]", Display().display)
 
 
