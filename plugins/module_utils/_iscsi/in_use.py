@@ -14,6 +14,7 @@ import typing as t
 from dataclasses import dataclass
 
 from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.host import Host
+from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.multipath import daemon_pid
 
 # Links in /proc/PID/fd that name no file. Not following them keeps this fast.
 _NO_FILES = ("socket:", "pipe:", "anon_inode:", "/memfd:")
@@ -93,9 +94,10 @@ def _swaps(host: Host, devices: t.Collection[str]) -> t.Iterator[_User]:
 
 
 def _processes(host: Host, numbers: t.Mapping[str, str], devices: t.Collection[str]) -> t.Iterator[_User]:
-    own_pid = str(os.getpid())
+    # multipathd keeps its paths open as long as they exist, to check them.
+    no_users = (str(os.getpid()), daemon_pid(host))
     for pid in host.names("/proc"):
-        if not pid.isdigit() or pid == own_pid:
+        if not pid.isdigit() or pid in no_users:
             continue
         opened = sorted({numbers[number] for number in _open_devices(host, pid, devices) if number in numbers})
         for name in opened:

@@ -48,8 +48,14 @@ def map_above(host: Host, disk: str) -> Map | None:
     return None
 
 
+def daemon_pid(host: Host) -> str | None:
+    """The process id of a running multipathd."""
+    pids = (host.read(path) for path in _PID_FILES)
+    return next((pid for pid in pids if pid and host.read(f"/proc/{pid}/comm") == "multipathd"), None)
+
+
 def daemon_runs(host: Host) -> bool:
-    return any(host.exists(f"/proc/{pid}") for pid in (host.read(path) for path in _PID_FILES) if pid)
+    return daemon_pid(host) is not None
 
 
 def claimed(host: Host, disk: str) -> bool:
@@ -71,4 +77,4 @@ def remove_map(host: Host, found: Map, timeout_s: float) -> None:
         )
 
 
-__all__ = ("Map", "claimed", "daemon_runs", "map_above", "remove_map")
+__all__ = ("Map", "claimed", "daemon_pid", "daemon_runs", "map_above", "remove_map")

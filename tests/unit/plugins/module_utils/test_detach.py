@@ -114,6 +114,14 @@ def test_a_process_is_named(null_as_disk: Bench) -> None:
     assert host.now_s == before_s
 
 
+def test_multipathd_is_no_user(null_as_disk: Bench) -> None:
+    host = null_as_disk.host
+    host._put("/run/multipathd.pid", "4242\n")
+    assert users_of(host, {"vol1": ["null"]}, 5) != {}
+    host._put("/proc/4242/comm", "multipathd\n")
+    assert users_of(host, {"vol1": ["null"]}, 5) == {}
+
+
 def test_udev_is_waited_for(null_as_disk: Bench) -> None:
     host = null_as_disk.host
     host._put("/proc/4242/comm", "(spawn) a) b")
