@@ -247,7 +247,10 @@ def test_an_override_counts_only_for_the_definition_that_has_its_disk():
     overrides = {"vda": "volume-1", "vdb": "volume-2"}
     result = make_plan(source, overrides=overrides)
     assert result["problems"] == []
-    info = {"driver_volume_type": "iscsi", "data": {"target_portal": "10.0.0.1", "target_iqn": "iqn.2026-11.org.example:b", "target_lun": 1}}
+    info = {
+        "driver_volume_type": "iscsi",
+        "data": {"target_portal": "10.0.0.1", "target_iqn": "iqn.2026-11.org.example:b", "target_lun": 1},
+    }
     paths, connections = {"volume-1": "/dev/attached"}, {"volume-2": info}
     assert set(planning.device_map(result, paths, connections, overrides, source["xml"])["overrides"]) == {"vda"}
     assert set(planning.device_map(result, paths, connections, overrides, source["inactive_xml"])["overrides"]) == {"vda", "vdb"}
