@@ -62,8 +62,8 @@ options:
   fingerprint:
     description:
       - The volumes of O(volumes) whose content is to be sampled, for identities that prove nothing.
-      - The other volumes of O(volumes) and every other LUN that the host sees are sampled at the same places, since only
-        what no other volume has is a proof.
+      - The other volumes of O(volumes) and every other LUN that the host sees are sampled at the same places, since
+        only what no other volume has is a proof.
       - 64 blocks of 4096 bytes are read directly from the device, twice with a pause of a second. Nothing is written.
     type: list
     elements: str
@@ -331,8 +331,8 @@ volumes:
       type: str
     identity:
       description:
-        - What tells this volume from others, with the keys RV(luns[].wwid) to RV(luns[].physical_block_bytes); null when
-          it is not known.
+        - What tells this volume from others, with the keys RV(luns[].wwid) to RV(luns[].physical_block_bytes); null
+          when it is not known.
       type: dict
     identity_source:
       description:
@@ -344,7 +344,8 @@ volumes:
       type: str
     fingerprint:
       description:
-        - Samples of the content. Each leads from the offset of a block to the SHA-256 sums of its first and second reading.
+        - Samples of the content. Each leads from the offset of a block to the SHA-256 sums of its first and second
+          reading.
         - The sum is null for a block of zeros, and V(past_end) for a block that the volume is too small to have.
         - Null as a whole when O(fingerprint) is empty or the volume could not be read.
       type: dict
@@ -372,8 +373,9 @@ volumes:
       problem: null
 device_path:
   description:
-    - The device map of the volumes that can be opened on this host. A device path for a volume of the kernel's
-      initiator; the connection info without passwords for one of O(libiscsi_serials).
+    - The device map of the volumes that can be opened on this host; those with a RV(volumes.problem) are not in it. A
+      device path for a volume of the kernel's initiator; the connection info without passwords for one of
+      O(libiscsi_serials).
   type: dict
   returned: success
   sample:

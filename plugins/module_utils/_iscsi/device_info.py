@@ -228,7 +228,9 @@ def _device_map(request: Request, volumes: t.Mapping[str, _Dict]) -> _Dict:
     """The map that rewrite_disk_sources takes; only volumes that can be opened here."""
     result: _Dict = {}
     for serial, volume in volumes.items():
-        if volume["initiator"] == "libiscsi" and not volume["problem"]:
+        if volume["problem"]:
+            continue
+        if volume["initiator"] == "libiscsi":
             result[serial] = request.connection_info[serial]
         elif volume["device_path"]:
             result[serial] = volume["device_path"]

@@ -216,7 +216,9 @@ def test_map_without_its_link(host):
 def test_no_usable_path(host, session, device):
     host.tree.add_session(2, B, state=session)
     host.tree.add_lun("sda", 2, 1, state=device)
-    problem = host.run(volumes={"vol": info(iqn=B)})["volumes"]["vol"]["problem"]
+    result = host.run(volumes={"vol": info(iqn=B)})
+    problem = result["volumes"]["vol"]["problem"]
+    assert result["device_path"] == {}
     assert f"sda is {device}" in problem
     assert f"is {session}" in problem
 
