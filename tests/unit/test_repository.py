@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import typing as t
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 PLUGINS = ROOT / "plugins"
+VARIABLE = re.compile(r"live_migrate_[a-z_]+")
 LICENCE = (
     "# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)",
     "# SPDX-License-Identifier: GPL-3.0-or-later",
@@ -161,3 +163,12 @@ def _error_ids() -> set[str]:
 def test_troubleshooting_guide_has_every_error_id() -> None:
     guide = (ROOT / "docs" / "docsite" / "rst" / "guide_troubleshooting.rst").read_text(encoding="utf-8")
     assert {error_id for error_id in _error_ids() if f"``{error_id}``" not in guide} == set()
+
+
+def test_guides_name_only_variables_that_exist() -> None:
+    specification = yaml.safe_load((ROOT / "roles" / "live_migrate" / "meta" / "argument_specs.yml").read_text(encoding="utf-8"))
+    readme = (ROOT / "roles" / "live_migrate" / "README.md").read_text(encoding="utf-8")
+    # Facts, variables of included tasks and the playbook's own are in the text of the role's README.
+    known = set(specification["argument_specs"]["main"]["options"]) | set(VARIABLE.findall(readme)) | {"live_migrate_source"}
+    for path in [ROOT / "README.md", *(ROOT / "docs" / "docsite" / "rst").glob("*.rst")]:
+        assert set(VARIABLE.findall(path.read_text(encoding="utf-8"))) <= known, path
