@@ -143,6 +143,9 @@ class FakeHost(Host):
         directory.mkdir(parents=True)
         (directory / "11").symlink_to(f"/dev/{disk}")
 
+    def close_in_process(self, pid: int) -> None:
+        shutil.rmtree(self.at(f"/proc/{pid}/fd"))
+
     def mount(self, disk: str, place: str) -> None:
         number = self.read(f"/sys/class/block/{disk}/dev")
         self._put("/proc/self/mountinfo", f"30 1 {number} / {place} rw - ext4 /dev/{disk} rw\n")

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import stat
 import typing as t
@@ -16,17 +17,18 @@ from dataclasses import dataclass
 from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.host import Host
 from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.multipath import daemon_pid
 
+_PROCESS_WAIT_S = 2.0
 # Links in /proc/PID/fd that name no file. Not following them keeps this fast.
 _NO_FILES = ("socket:", "pipe:", "anon_inode:", "/memfd:")
 
 
 @dataclass(frozen=True)
 class _User:
-    """``passing``: it goes by itself in a moment."""
+    """``wait_s``: how long it is waited for, because it may well go by itself."""
 
     device: str
     text: str
-    passing: bool = False
+    wait_s: float = 0
 
 
 def with_partitions(host: Host, device: str) -> list[str]:
@@ -45,18 +47,20 @@ def users_of(host: Host, volumes: t.Mapping[str, t.Collection[str]], timeout_s: 
     """The users of each volume's devices (kernel names), one sentence per user; nothing for a volume without any.
 
     udev looks at a device whenever it appears, and when somebody who could write to it closes it. That is no use, but it
-    is in the way for a moment, so it is waited for.
+    is in the way for a moment, so it is waited for; and any other process for a short time, for it may be about to end.
     """
     found: dict[str, list[_User]] = {}
     if not volumes:
         # The walk over all processes costs more than everything else here.
         return {}
 
+    start_s = host.clock_s()
+
     def settled() -> bool:
         nonlocal found
         found = _look(host, volumes)
-        # With a lasting user the answer is the same after any wait.
-        return all(any(not user.passing for user in users) for users in found.values())
+        waited_s = host.clock_s() - start_s
+        return all(any(user.wait_s <= waited_s for user in users) for users in found.values())
 
     host.wait_for(settled, timeout_s)
     return {volume: [user.text for user in users] for volume, users in found.items()}
@@ -102,7 +106,7 @@ def _processes(host: Host, numbers: t.Mapping[str, str], devices: t.Collection[s
         opened = sorted({numbers[number] for number in _open_devices(host, pid, devices) if number in numbers})
         for name in opened:
             command = host.read(f"/proc/{pid}/comm") or "unknown"
-            yield _User(name, f"{name} is open in process {pid} ({command})", passing=_belongs_to_udev(host, pid))
+            yield _User(name, f"{name} is open in process {pid} ({command})", math.inf if _belongs_to_udev(host, pid) else _PROCESS_WAIT_S)
 
 
 def _belongs_to_udev(host: Host, pid: str) -> bool:
