@@ -7,11 +7,12 @@
 """The controller's side of a long job: start it in the background of its host, renew its lease, show its progress.
 
 Ansible kills its workers without ceremony, so nothing here can clean up. It need not: a job whose lease nobody
-renews ends as the operator chose. The host's side is C(module_utils/_leased_job.py).
+renews ends as the operator chose. Only SIGKILL of ansible-playbook leaves a worker alive; it then stops by itself. The host's side is C(module_utils/_leased_job.py).
 """
 
 from __future__ import annotations
 
+import os
 import secrets
 import time
 import typing as t
@@ -85,7 +86,10 @@ class LeasedJob:
         *,
         clock: t.Callable[[], float] = time.monotonic,
         sleep: t.Callable[[float], None] = time.sleep,
+        parent: t.Callable[[], int] = os.getppid,
     ) -> None:
+        self._parent = parent
+        self._controller = parent()
         self._action = action
         self._task_vars = task_vars
         self._operation_id = operation_id
@@ -109,6 +113,8 @@ class LeasedJob:
             result = self._silence() if answer is None else self._judge(answer)
             if result is not None:
                 return result
+            if self._parent() != self._controller:
+                return self._lost_controller()
             answer = self._poll()
 
     def _start(self, module_args: dict[str, t.Any]) -> dict[str, t.Any] | None:
@@ -156,6 +162,10 @@ class LeasedJob:
             "dict[str, t.Any]",
             self._action._execute_module(module_name=module_name, module_args=module_args, task_vars=self._task_vars),
         )
+
+    def _lost_controller(self) -> dict[str, t.Any]:
+        """Nobody reads this result: the point is that the lease is not renewed for a controller that is no more."""
+        return {"failed": True, "operation_id": self._operation_id, "msg": "ansible-playbook was killed, so the job is left to its lease"}
 
     def _lost_host(self, problem: str) -> dict[str, t.Any]:
         return {

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import types
+import os
 import typing as t
 
 import pytest
@@ -71,9 +72,9 @@ class Host:
             raise answer
         return answer
 
-    def run(self, lease_s: float = 20) -> Answer:
+    def run(self, lease_s: float = 20, parent: t.Callable[[], int] = os.getppid) -> Answer:
         lines = ProgressLines("hosta", lambda seen: f"{seen['percent']} %", self.lines.append, self.clock)
-        job = LeasedJob(t.cast(t.Any, self), {}, "web1", lease_s, lines, clock=self.clock, sleep=self.clock.sleep)
+        job = LeasedJob(t.cast(t.Any, self), {}, "web1", lease_s, lines, clock=self.clock, sleep=self.clock.sleep, parent=parent)
         return job.run({"name": "web1"})
 
 
@@ -85,6 +86,13 @@ def test_a_job_is_started_followed_and_read() -> None:
     assert started["_ticket"] == polled["ticket"]
     assert polled["operation_id"] == "web1"
     assert host.lines == ["[hosta] 10 %", "[hosta] 50 %"]
+
+
+def test_a_worker_whose_controller_was_killed_renews_no_lease() -> None:
+    parents = iter([100, 100, 1])
+    host = Host(running(10), running(50), running(60))
+    assert "was killed" in host.run(parent=lambda: next(parents))["msg"]
+    assert len(host.executed) == 2
 
 
 def test_a_short_job_takes_one_trip() -> None:
