@@ -4,8 +4,8 @@
 
 from __future__ import annotations
 
-import types
 import os
+import types
 import typing as t
 
 import pytest

@@ -49,7 +49,7 @@ def run(capfd: pytest.CaptureFixture[str]) -> t.Callable[..., Answer]:
 def test_only_documented_values_are_returned(api: FakeLibvirt, run: t.Callable[..., Answer]) -> None:
     documented = yaml.safe_load(domain_migrate.RETURN)
     answer = run(**ARGUMENTS)
-    assert set(answer) - set(documented) == {"changed", "diff", "invocation"}
+    assert set(answer) - set(documented) - {"invocation"} == {"changed", "diff"}
     assert set(answer["statistics"]) == set(documented["statistics"]["contains"])
     assert set(answer["source"]) == set(documented["source"]["contains"])
 
