@@ -7,7 +7,8 @@
 """The controller's side of a long job: start it in the background of its host, renew its lease, show its progress.
 
 Ansible kills its workers without ceremony, so nothing here can clean up. It need not: a job whose lease nobody
-renews ends as the operator chose. Only SIGKILL of ansible-playbook leaves a worker alive; it then stops by itself. The host's side is C(module_utils/_leased_job.py).
+renews ends as the operator chose. Only SIGKILL of ansible-playbook leaves a worker alive; it then stops by itself.
+The host's side is C(module_utils/_leased_job.py).
 """
 
 from __future__ import annotations
