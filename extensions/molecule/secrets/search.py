@@ -14,10 +14,18 @@ import json
 import sys
 from pathlib import Path
 
+HIDDEN = "<SECRET>"
+
 
 def forms(secret: str) -> list[str]:
     """The secret as it is, and as libvirt and Ansible encode it."""
     return [secret, base64.b64encode(secret.encode()).decode()]
+
+
+def without(line: str, secrets: dict[str, str]) -> str:
+    for form in (form for secret in secrets.values() for form in forms(secret)):
+        line = line.replace(form, HIDDEN)
+    return line
 
 
 def problems(path: Path, word: str, secrets: dict[str, str]) -> list[str]:
@@ -25,12 +33,12 @@ def problems(path: Path, word: str, secrets: dict[str, str]) -> list[str]:
     found = []
     if word and not any(word in line for line in lines):
         found.append(f"{path}: {word!r} is not in it, so its {len(lines)} lines prove nothing")
-    for number, line in enumerate(lines, start=1):
-        for owner, secret in secrets.items():
-            for form in forms(secret):
-                if form in line:
-                    around = line[max(0, line.index(form) - 150) :].replace(form, "<SECRET>")[:300]
-                    found.append(f"{path}, line {number}: the secret of {owner}: {around}")
+    for owner, secret in secrets.items():
+        hits = [number for number, line in enumerate(lines, start=1) if any(form in line for form in forms(secret))]
+        if hits:
+            excerpt = without(lines[hits[0] - 1], secrets)
+            start = max(0, excerpt.index(HIDDEN) - 150)
+            found.append(f"{path}: the secret of {owner} in {len(hits)} lines, first in line {hits[0]}: {excerpt[start : start + 300]}")
     return found
 
 
