@@ -61,7 +61,9 @@ def _bring_up(report: Report, lab: Lab, kinds: list[str]) -> set[str]:
 
 
 def _command(box: Toolbox, name: str) -> list[str]:
-    return [box.tool("molecule"), "test", "-s", name]
+    # Molecule remembers that a scenario was prepared, also after a run that was killed, and would not prepare it again.
+    words = '"$0" reset -s "$1" && exec "$0" test --no-command-borders -s "$1"'
+    return ["sh", "-c", words, box.tool("molecule"), name]
 
 
 def _lab_kinds(checkout: Path, name: str) -> list[str]:
