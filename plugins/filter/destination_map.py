@@ -65,7 +65,7 @@ _value:
 
 import typing as t
 
-from ansible_collections.lunshift.migration.plugins.module_utils._migration.plan import device_map, listen_addresses
+from ansible_collections.lunshift.migration.plugins.module_utils._migration.hand_over import device_map, listen_addresses
 from ansible_collections.lunshift.migration.plugins.plugin_utils._filters import as_filter
 
 

@@ -42,7 +42,7 @@ _value:
 
 import typing as t
 
-from ansible_collections.lunshift.migration.plugins.module_utils._migration.plan import source_side
+from ansible_collections.lunshift.migration.plugins.module_utils._migration.hand_over import source_side
 from ansible_collections.lunshift.migration.plugins.plugin_utils._filters import as_filter
 
 

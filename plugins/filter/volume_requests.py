@@ -55,7 +55,7 @@ _value:
 
 import typing as t
 
-from ansible_collections.lunshift.migration.plugins.module_utils._migration.plan import volume_requests
+from ansible_collections.lunshift.migration.plugins.module_utils._migration.hand_over import volume_requests
 from ansible_collections.lunshift.migration.plugins.plugin_utils._filters import as_filter
 
 

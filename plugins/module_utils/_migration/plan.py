@@ -12,15 +12,13 @@ import re
 import typing as t
 from dataclasses import asdict, dataclass
 
-from ansible_collections.lunshift.migration.plugins.module_utils._connection_info import parse, parse_portal, redact
+from ansible_collections.lunshift.migration.plugins.module_utils._connection_info import parse_portal
 from ansible_collections.lunshift.migration.plugins.module_utils._errors import InputError
 from ansible_collections.lunshift.migration.plugins.module_utils._migration.outcome import outcome
 from ansible_collections.lunshift.migration.plugins.module_utils._xml.disks import disks
 from ansible_collections.lunshift.migration.plugins.module_utils._xml.rewrite import rewrite
 
 _BY_PATH = re.compile(r"/dev/disk/by-path/ip-(?P<portal>.+)-iscsi-(?P<iqn>.+)-lun-(?P<lun>[0-9]+|0x[0-9a-f]{16})")
-# Addresses that mean the same on every host; rewriting them would only narrow or widen who may connect.
-_ADDRESSES_OF_EVERY_HOST = {"", "0.0.0.0", "127.0.0.1", "::", "::1", "localhost"}
 
 Disk = t.Mapping[str, t.Any]
 
@@ -121,21 +119,6 @@ def _ways(connection_info: t.Mapping[str, t.Any]) -> set[tuple[t.Any, ...]]:
         except ValueError:
             continue  # The module that uses the portal says what is wrong with it.
     return ways
-
-
-def listen_addresses(used: t.Mapping[str, str | None], given: t.Mapping[str, str], of_destination: t.Mapping[str, str]) -> dict[str, str]:
-    """Graphics addresses to write, by type (vnc, spice).
-
-    What the operator gave counts; otherwise an address that belongs to the source alone becomes the
-    destination's own (the specification's ``graphics_listen_addrs``).
-    """
-    addresses: dict[str, str] = {}
-    for kind, address in used.items():
-        if given.get(kind):
-            addresses[kind] = given[kind]
-        elif (address or "") not in _ADDRESSES_OF_EVERY_HOST and of_destination.get(kind):
-            addresses[kind] = of_destination[kind]
-    return addresses
 
 
 def plan(
@@ -241,145 +224,15 @@ def _naming_problems(here: t.Mapping[str, t.Any], overrides: t.Mapping[str, str]
         if not xml:
             continue
         try:
-            rewrite(xml, assumed, overrides=_of_targets(by_target, xml))
+            rewrite(xml, assumed, overrides=of_targets(by_target, xml))
         except InputError as exc:
             problems += [problem for problem in exc.details["problems"] if problem not in problems]
     return problems
 
 
-def _of_targets(by_target: t.Mapping[str, t.Any], xml: str) -> dict[str, t.Any]:
+def of_targets(by_target: t.Mapping[str, t.Any], xml: str) -> dict[str, t.Any]:
     """The entries whose target dev this definition has: the running and the stored one need not have the same disks."""
     return {disk["target"]: by_target[disk["target"]] for disk in disks(xml) if disk["target"] in by_target}
 
 
-def source_side(plan_: t.Mapping[str, t.Any], devices: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
-    """What the source's own devices say of the planned volumes.
-
-    ``devices`` is a result of iscsi_device_info. Returns ``{connections: {key: connection info}, identities:
-    {key: identity or None}, problems: [str]}``. A volume of the kernel's initiator is looked up by the path that the
-    domain uses, not by what an inventory says, so that the identity is that of the device in use.
-    """
-    connections: dict[str, t.Any] = dict(plan_["source_connections"])
-    identities: dict[str, t.Any] = {}
-    problems: list[str] = []
-    for volume in plan_["volumes"]:
-        key = volume["key"]
-        if not volume["live"]:
-            continue
-        if volume["source_initiator"] == "libiscsi":
-            seen = devices["volumes"].get(key) or {}
-            identities[key] = seen.get("identity")
-            if seen.get("problem"):
-                problems.append(f"volume {key}: {seen['problem']}")
-            continue
-        lun = next((lun for lun in devices["luns"] if volume["source_path"] in _names(lun)), None)
-        identities[key] = lun and {name: lun[name] for name in _IDENTITY_KEYS}
-        if lun is None:
-            problems.append(f"volume {key}: {volume['source_path']} of disk {volume['target']} is no iSCSI device of this host")
-        elif key not in connections:
-            connections[key] = _connection_of_lun(lun)
-    return {"connections": connections, "identities": identities, "problems": problems}
-
-
-_IDENTITY_KEYS = ("wwid", "unit_serial", "vendor", "model", "size_bytes", "logical_block_bytes", "physical_block_bytes")
-
-
-def _names(lun: t.Mapping[str, t.Any]) -> set[str]:
-    """Every device path that leads to a LUN, as iscsi_device_info lists them."""
-    names: set[str] = set()
-    for path in lun["paths"]:
-        names |= {f"/dev/{path['node']}", *path["by_path"], *path["by_id"]}
-    if lun["multipath"]:
-        found = lun["multipath"]
-        names |= {found["device"], f"/dev/mapper/{found['name']}", f"/dev/disk/by-id/dm-uuid-{found['uuid']}"}
-    return names
-
-
-def _connection_of_lun(lun: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
-    columns = {
-        "target_portals": [path["portal"] for path in lun["paths"]],
-        "target_iqns": [path["iqn"] for path in lun["paths"]],
-        "target_luns": [path["lun"] for path in lun["paths"]],
-    }
-    first = {name[:-1]: values[0] for name, values in columns.items()}
-    return {"driver_volume_type": "iscsi", "data": {**first, **(columns if len(lun["paths"]) > 1 else {})}}
-
-
-def volume_requests(
-    volumes: t.Sequence[t.Mapping[str, t.Any]],
-    connections: t.Mapping[str, t.Any],
-    *,
-    side: str,
-    host: str,
-    skip_unknown: bool = False,
-) -> list[dict[str, t.Any]]:
-    """The ``volumes`` of iscsi_volume for one host; ``side`` is source or destination.
-
-    Raises InputError that names every volume without connection info, unless ``skip_unknown``.
-    """
-    missing = [volume for volume in volumes if volume["key"] not in connections]
-    if missing and not skip_unknown:
-        raise InputError(
-            [
-                f"{host}: no connection info for volume {volume['key']} (disk {volume['target']}); put it into live_migrate_connections"
-                f" of {host}, or let the provider's tasks return it"
-                for volume in missing
-            ],
-            error_id="missing_connection",
-        )
-    return [
-        {"serial": volume["key"], "connection_info": connections[volume["key"]], "initiator": volume[f"{side}_initiator"]}
-        for volume in volumes
-        if volume["key"] in connections
-    ]
-
-
-def device_map(
-    plan_: t.Mapping[str, t.Any],
-    device_path: t.Mapping[str, t.Any],
-    connections: t.Mapping[str, t.Any],
-    overrides: t.Mapping[str, str],
-    xml: str,
-) -> dict[str, dict[str, t.Any]]:
-    """The destination's map for the rewriting of one definition: ``{map: {serial: entry}, overrides: {target dev: entry}}``.
-
-    ``device_path`` is the map of the attached volumes. A disk that only the next boot would have is not attached; its
-    path follows from its connection info. ``xml`` is the definition, for overrides count only for disks that it has.
-    """
-    entries: dict[str, t.Any] = dict(device_path)
-    for volume in plan_["volumes"]:
-        if volume["key"] in entries or volume["key"] not in connections:
-            continue
-        info = connections[volume["key"]]
-        entries[volume["key"]] = (
-            redact(info) if volume["destination_initiator"] == "libiscsi" else parse(volume["key"], info).paths[0].by_path
-        )
-    by_target = {target: entries[key] for target, key in overrides.items() if key in entries}
-    return {"map": entries, "overrides": _of_targets(by_target, xml)}
-
-
-def content_samples(devices: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
-    """One host's samples of contents, from a result of iscsi_device_info: by volume, else by device.
-
-    A LUN that is one of the volumes appears once, under the volume's name: it must not count as its own double.
-    """
-    samples = {key: volume["fingerprint"] for key, volume in devices["volumes"].items() if volume.get("fingerprint")}
-    paths_of_volumes = {volume.get("device_path") for volume in devices["volumes"].values()}
-    for lun in devices["luns"]:
-        if lun.get("fingerprint") and not paths_of_volumes & _names(lun):
-            samples[f"/dev/{lun['paths'][0]['node']}"] = lun["fingerprint"]
-    return samples
-
-
-__all__ = (
-    "PlannedVolume",
-    "connection_of_disk",
-    "content_samples",
-    "device_map",
-    "listen_addresses",
-    "plan",
-    "planned_volumes",
-    "same_way",
-    "source_side",
-    "volume_requests",
-)
+__all__ = ("PlannedVolume", "connection_of_disk", "of_targets", "plan", "planned_volumes", "same_way")

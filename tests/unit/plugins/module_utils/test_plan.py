@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import pytest
 from ansible_collections.lunshift.migration.plugins.module_utils._errors import InputError
+from ansible_collections.lunshift.migration.plugins.module_utils._migration import hand_over
 from ansible_collections.lunshift.migration.plugins.module_utils._migration import plan as planning
 
 UUID = "6c1f3b7e-9f0d-4f53-9d52-0c4ed3a6a001"
@@ -153,7 +154,7 @@ def test_a_disk_of_the_next_boot_is_mapped_but_not_attached():
         }
         for key, lun in (("one", 7), ("two", 8))
     }
-    mapped = planning.device_map(result, {"one": "/dev/attached"}, connections, {}, source["inactive_xml"])
+    mapped = hand_over.device_map(result, {"one": "/dev/attached"}, connections, {}, source["inactive_xml"])
     assert mapped["map"] == {
         "one": "/dev/attached",
         "two": "/dev/disk/by-path/ip-10.0.0.1:3260-iscsi-iqn.2026-11.org.example:hostb-lun-8",
@@ -173,7 +174,7 @@ def test_device_map_holds_no_secret():
             "auth_password": "planted-secret",
         },
     }
-    mapped = planning.device_map(result, {"one": "/dev/attached"}, {"two": info}, {}, domain_xml())
+    mapped = hand_over.device_map(result, {"one": "/dev/attached"}, {"two": info}, {}, domain_xml())
     assert "planted-secret" not in str(mapped)
     assert mapped["map"]["two"]["data"]["auth_username"] == "user"
 
@@ -195,7 +196,7 @@ def lun(node: str, **more: object) -> dict:
 @pytest.mark.parametrize("used", [BY_PATH, "/dev/disk/by-id/wwn-1", "/dev/sda"])
 def test_source_identity_is_that_of_the_device_in_use(used: str):
     result = make_plan(domain(block_disk("vda", "one", used)))
-    side = planning.source_side(result, {"luns": [lun("sda")], "volumes": {}})
+    side = hand_over.source_side(result, {"luns": [lun("sda")], "volumes": {}})
     assert side["identities"]["one"]["wwid"] == "naa.1"
     assert side["connections"]["one"]["data"]["target_lun"] == 3
     assert side["problems"] == []
@@ -206,13 +207,13 @@ def test_source_device_behind_a_map_is_found_with_all_its_paths():
     both = lun("sda", multipath=multipath)
     both["paths"].append({**both["paths"][0], "node": "sdb", "portal": "10.0.0.2:3260"})
     result = make_plan(domain(block_disk("vda", "one", "/dev/disk/by-id/dm-uuid-mpath-31")))
-    side = planning.source_side(result, {"luns": [both], "volumes": {}})
+    side = hand_over.source_side(result, {"luns": [both], "volumes": {}})
     assert side["connections"]["one"]["data"]["target_portals"] == ["10.0.0.1:3260", "10.0.0.2:3260"]
 
 
 def test_source_device_that_is_not_there_is_a_problem():
     result = make_plan(domain(block_disk("vda", "one", "/dev/vg/lv")))
-    side = planning.source_side(result, {"luns": [lun("sda")], "volumes": {}})
+    side = hand_over.source_side(result, {"luns": [lun("sda")], "volumes": {}})
     assert side["identities"] == {"one": None}
     assert "/dev/vg/lv" in side["problems"][0]
 
@@ -220,10 +221,10 @@ def test_source_device_that_is_not_there_is_a_problem():
 def test_requests_name_every_volume_without_connection_info():
     volumes = make_plan(domain(block_disk("vda", "one"), network_disk("vdb", "two")))["volumes"]
     with pytest.raises(InputError) as caught:
-        planning.volume_requests(volumes, {}, side="destination", host="hostb")
+        hand_over.volume_requests(volumes, {}, side="destination", host="hostb")
     assert caught.value.error_id == "missing_connection"
     assert len(caught.value.details["problems"]) == 2
-    assert planning.volume_requests(volumes, {"two": {"x": 1}}, side="source", host="hosta", skip_unknown=True) == [
+    assert hand_over.volume_requests(volumes, {"two": {"x": 1}}, side="source", host="hosta", skip_unknown=True) == [
         {"serial": "two", "connection_info": {"x": 1}, "initiator": "libiscsi"}
     ]
 
@@ -239,7 +240,7 @@ def test_requests_name_every_volume_without_connection_info():
     ],
 )
 def test_listen_address_changes_only_when_it_is_the_sources_alone(used, given, expected):
-    assert planning.listen_addresses({"vnc": used}, given, {"vnc": "10.0.0.12"}) == expected
+    assert hand_over.listen_addresses({"vnc": used}, given, {"vnc": "10.0.0.12"}) == expected
 
 
 def test_an_override_counts_only_for_the_definition_that_has_its_disk():
@@ -252,8 +253,8 @@ def test_an_override_counts_only_for_the_definition_that_has_its_disk():
         "data": {"target_portal": "10.0.0.1", "target_iqn": "iqn.2026-11.org.example:b", "target_lun": 1},
     }
     paths, connections = {"volume-1": "/dev/attached"}, {"volume-2": info}
-    assert set(planning.device_map(result, paths, connections, overrides, source["xml"])["overrides"]) == {"vda"}
-    assert set(planning.device_map(result, paths, connections, overrides, source["inactive_xml"])["overrides"]) == {"vda", "vdb"}
+    assert set(hand_over.device_map(result, paths, connections, overrides, source["xml"])["overrides"]) == {"vda"}
+    assert set(hand_over.device_map(result, paths, connections, overrides, source["inactive_xml"])["overrides"]) == {"vda", "vdb"}
 
 
 def test_an_override_of_no_disk_is_a_problem():
