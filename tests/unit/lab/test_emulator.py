@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -20,8 +19,6 @@ DANGEROUS_MULTIPLE_BYTES = 262144
 @pytest.fixture(scope="module")
 def emulator(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The emulator, with a program in QEMU's place that prints its arguments."""
-    if shutil.which(guest_kit.COMPILER[0]) is None:
-        pytest.skip("no C compiler")
     directory = tmp_path_factory.mktemp("emulator")
     printer = directory / "printer"
     printer.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
