@@ -68,7 +68,7 @@ def virsh(source: str, destination: str, serials: list[str], initiator: str) -> 
     xml = lab("exec", source, "--", "virsh", "-c", "qemu:///system", "dumpxml", "--migratable", GUEST)
     for serial, info in json.loads(lab("connect", destination, *serials)).items():
         xml = by_hand(xml, serial, info)
-    file = f"/root/{GUEST}.xml"
+    file = f"/run/{GUEST}.xml"
     lab("exec", source, "--", "sh", "-c", f"cat > {file} <<'XML'\n{xml}\nXML")
     uri = json.loads(run("ansible-inventory", "-i", INVENTORY, "--host", destination))["live_migrate_inbound_uri"]
     command = ["virsh", "-c", "qemu:///system", "migrate", "--live", "--p2p", "--persistent", "--undefinesource"]
