@@ -4,7 +4,8 @@
 
 """How long a guest stands still: the playbook with each kind of switchover beside virsh migrate, interleaved in random order.
 
-Usage: downtime.py [ROUNDS [SEED]] (default 30 rounds) with two namespace hosts; migrations.py says what else it needs. Two numbers of each move:
+Usage: downtime.py [ROUNDS [SEED]] (default 30 rounds) with two namespace hosts; migrations.py says what else it needs. Two numbers of
+each move:
 
 outage  the longest time between two acknowledged writes that this process sees on the guest's consoles. It holds all that a user of the
         guest would notice, and the 20 ms for which the guest rests between two writes.
