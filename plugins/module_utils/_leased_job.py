@@ -11,6 +11,7 @@ Each job has a directory, named after its operation id, for as long as it runs::
     /run/lunshift-migration/jobs/<operation id>/lease          each poll of the controller touches it
                                                /progress.json  what the job last said of itself
                                                /notes.json     what a later run has to know, should the job be killed
+                                               /controls.json  limits that somebody gave the running job in its middle
 
 The directory itself is locked by the job. What the job returned waits in
 C(/run/lunshift-migration/results/<operation id>.<ticket>) until somebody reads it; the ticket tells one run from another.
@@ -36,6 +37,7 @@ RESULTS = Path("/run/lunshift-migration/results")
 # Who looks whether a job runs holds its lock for a moment too.
 LOCK_PATIENCE_S = 1.0
 LOOK_EVERY_S = 0.1
+CONTROLS = "controls.json"
 Clock = t.Callable[[], float]
 
 
@@ -72,6 +74,10 @@ class Lease:
         self._clock = clock
         self._touched_ns: int | None = None
         self._renewed = clock()
+
+    def change(self, lease_s: float) -> None:
+        """Another length, from now on."""
+        self._lease_s = lease_s
 
     def lapsed(self) -> bool:
         """Whether the lease is over. A lease of 0 seconds never is."""
@@ -110,6 +116,8 @@ class JobDirectory:
                 error_id="not_permitted",
             ) from exc
         self.lease_path.touch()
+        # Those of a job that was killed are not this one's.
+        (self.path / CONTROLS).unlink(missing_ok=True)
         return self
 
     def __exit__(self, *_exception: object) -> None:
@@ -152,6 +160,10 @@ class JobDirectory:
     def read_notes(self) -> dict[str, t.Any]:
         """What a job for the same operation left when it was killed; empty when there was none."""
         return _read_json(self.path / "notes.json") or {}
+
+    def read_controls(self) -> dict[str, t.Any] | None:
+        """What was handed over since the job began; None when nobody did, or while the file is not whole."""
+        return _read_json(self.path / CONTROLS)
 
 
 def _is_same_directory(descriptor: int, path: Path) -> bool:
@@ -199,6 +211,17 @@ def is_running(operation_id: str) -> bool:
     finally:
         os.close(descriptor)
     return False
+
+
+def write_controls(operation_id: str, controls: t.Mapping[str, t.Any]) -> bool:
+    """Hand limits over to a running job, which follows them from its next look on; false when there is no job."""
+    if not is_running(operation_id):
+        return False
+    try:
+        _write_json(job_path(operation_id) / CONTROLS, controls)
+    except FileNotFoundError:
+        return False  # It has ended in between.
+    return True
 
 
 def read_progress(operation_id: str) -> dict[str, t.Any] | None:
@@ -255,4 +278,5 @@ __all__ = (
     "result_path",
     "take_result",
     "watch",
+    "write_controls",
 )

@@ -52,6 +52,37 @@ def test_a_lease_counts_from_its_last_renewal(tmp_path: Path) -> None:
     assert not lease.lapsed()
 
 
+def test_a_lease_can_get_another_length(tmp_path: Path) -> None:
+    clock = Clock()
+    lease = Lease(tmp_path / "lease", 10, clock)
+    assert not lease.lapsed()
+    clock.now = 15
+    lease.change(20)
+    assert not lease.lapsed()
+    lease.change(14)
+    assert lease.lapsed()
+    lease.change(0)
+    assert not lease.lapsed()
+
+
+def test_controls_reach_the_running_job_only() -> None:
+    assert not _leased_job.write_controls("web1", {"bandwidth_mib": 1})
+    with JobDirectory("web1") as directory:
+        assert directory.read_controls() is None
+        assert _leased_job.write_controls("web1", {"bandwidth_mib": 2})
+        assert directory.read_controls() == {"bandwidth_mib": 2}
+    assert not _leased_job.write_controls("web1", {"bandwidth_mib": 1})
+
+
+def test_controls_of_a_killed_job_are_not_the_next_ones() -> None:
+    left = job_path("web1")
+    left.mkdir(parents=True)
+    (left / "controls.json").write_text('{"bandwidth_mib": 1}')
+    assert not _leased_job.write_controls("web1", {"bandwidth_mib": 3})
+    with JobDirectory("web1") as directory:
+        assert directory.read_controls() is None
+
+
 def test_a_lease_does_not_mind_the_wall_clock(tmp_path: Path) -> None:
     clock = Clock()
     path = tmp_path / "lease"
