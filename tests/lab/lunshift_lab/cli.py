@@ -12,7 +12,7 @@ import os
 import sys
 import typing as t
 
-from . import context, guest, hosts, instance, inventory, storage
+from . import context, faults, guest, hosts, instance, inventory, storage
 from .context import HOSTS, Lab, LabError
 
 Call = t.Callable[[Lab, argparse.Namespace], "int | None"]
@@ -75,6 +75,38 @@ def _parser() -> argparse.ArgumentParser:
         subcommand.add_argument("serials", nargs="*", metavar="SERIAL")
     command("exports", _exports, "volume -> connection info of what a host sees, as JSON").add_argument("host", choices=HOSTS)
     command("target-state", _target_state, "targets, LUNs and sessions as the target daemon lists them, as JSON")
+
+    fault = command("fault", _fault_show, "make something fail until 'fault clear', or for a number of seconds")
+    struck = fault.add_subparsers(required=True, metavar="FAULT")
+
+    def fault_command(name: str, make: t.Callable[[Lab, argparse.Namespace], None], text: str) -> argparse.ArgumentParser:
+        added = command(name, _fault, text, struck)
+        added.set_defaults(make=make)
+        added.add_argument("host", choices=HOSTS)
+        added.add_argument("--for", dest="seconds", type=float, metavar="SECONDS", help="then undo all faults (default: it stays)")
+        return added
+
+    blocked = fault_command("block", lambda lab, given: faults.block(lab, given.host, given.ports), "drop TCP between other hosts and HOST")
+    blocked.add_argument("ports", metavar="data|control|PORT[-PORT]", help="QEMU's own stream, libvirtd, or ports by number")
+    fault_command("link-down", lambda lab, given: faults.link_down(lab, given.host), "HOST is off every network")
+    fault_command("storage-down", lambda lab, given: faults.storage_down(lab, given.host), "HOST's target does not answer")
+    portal = fault_command(
+        "portal-down", lambda lab, given: faults.portal_down(lab, given.host, given.family), "HOST's target refuses connections"
+    )
+    portal.add_argument("--family", choices=("4", "6", "both"), default="both", help="which portal (default: both)")
+    lun = fault_command(
+        "lun-gone", lambda lab, given: faults.lun_gone(lab, given.host, given.volume), "the target forgets a LUN under HOST's session"
+    )
+    lun.add_argument("volume")
+    finish = "the end of a migration TO HOST is not told to the source; armed before it starts, strikes by itself"
+    fault_command("lose-finish-reply", lambda lab, given: faults.lose_finish_reply(lab, given.host), finish)
+    sent = fault_command(
+        "signal", lambda lab, given: faults.signal(lab, given.host, given.process, given.signal), "send a signal to a process of HOST"
+    )
+    sent.add_argument("process", metavar="DAEMON|guest:NAME", help="libvirtd, sshd, ..., or a guest's QEMU")
+    sent.add_argument("signal", metavar="STOP|CONT|KILL|...")
+    command("show", _fault_show, "how many packets each rule dropped, and which links are down, as JSON", struck)
+    command("clear", _fault_clear, "undo every fault, stopped and killed daemons included", struck)
 
     guests = command("guest", _guest_list, "guests").add_subparsers(required=True, metavar="COMMAND")
     command("list", _guest_list, "names of the guests, as JSON", guests)
@@ -172,6 +204,19 @@ def _exports(lab: Lab, arguments: argparse.Namespace) -> None:
 
 def _target_state(lab: Lab, arguments: argparse.Namespace) -> None:
     _print_json(storage.target_state(lab))
+
+
+def _fault(lab: Lab, arguments: argparse.Namespace) -> None:
+    with faults.lasting(lab, arguments.seconds):
+        arguments.make(lab, arguments)
+
+
+def _fault_show(lab: Lab, arguments: argparse.Namespace) -> None:
+    _print_json(faults.show(lab))
+
+
+def _fault_clear(lab: Lab, arguments: argparse.Namespace) -> None:
+    faults.clear(lab)
 
 
 def _guest_list(lab: Lab, arguments: argparse.Namespace) -> None:

@@ -11,6 +11,8 @@ from pathlib import Path
 from .context import HOSTS, Lab, LabError
 from .process import run
 
+IFF_UP = 0x1
+
 
 def _exists(interface: str) -> bool:
     return Path("/sys/class/net", interface).exists()
@@ -64,6 +66,15 @@ def bind_hosts_to_their_targets(lab: Lab) -> None:
     rules += [f'iifname "{others}" drop', f'oifname "{others}" drop']
     chain = "\n".join(["type filter hook forward priority filter; policy accept;", *rules])
     run(["nft", "-f", "-"], stdin=f"{_no_table(lab)}table bridge {lab.bridge} {{\nchain forward {{\n{chain}\n}}\n}}\n")
+
+
+def set_link(interface: str, *, up: bool) -> None:
+    """A port that goes down keeps its addresses at the other end, as a pulled cable does."""
+    run(["ip", "link", "set", interface, "up" if up else "down"])
+
+
+def is_down(interface: str) -> bool:
+    return _exists(interface) and not int(Path("/sys/class/net", interface, "flags").read_text(), 16) & IFF_UP
 
 
 def remove_interface(interface: str) -> None:

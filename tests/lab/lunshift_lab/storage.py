@@ -93,7 +93,7 @@ def down(lab: Lab) -> None:
 
 def is_up(lab: Lab) -> bool:
     """Whether every host's target is there."""
-    return all(process.recorded(_target_directory(lab, host) / "pid") is not None for host in HOSTS)
+    return all(target_pid(lab, host) is not None for host in HOSTS)
 
 
 def volumes(lab: Lab) -> dict[str, Volume]:
@@ -203,6 +203,20 @@ def connection_infos(lab: Lab, host: str) -> dict[str, dict[str, t.Any]]:
     """Volume name -> connection info of everything exported to the host."""
     with changing(lab) as state:
         return {entry.volume: _connection_info(lab, state, entry) for entry in state.exports if entry.host == host}
+
+
+def forget_lun(lab: Lab, host: str, volume: str) -> None:
+    """The host's target loses the LUN, also under an open session, though it shall be there: the next change mends it."""
+    with changing(lab) as state:
+        found = find_export(state.exports, host, volume)
+        if found is None:
+            raise LabError(f"{volume} is not exported to {host}")
+        _tgtadm(lab, host, "--mode", "logicalunit", "--op", "delete", *_TID, "--lun", str(found.target_lun))
+
+
+def target_pid(lab: Lab, host: str) -> int | None:
+    """The process that is the host's target, while it lives."""
+    return process.recorded(_target_directory(lab, host) / "pid")
 
 
 def target_state(lab: Lab) -> list[dict[str, t.Any]]:
@@ -372,7 +386,7 @@ def _start(lab: Lab, host: str) -> None:
 
 
 def _tgtadm(lab: Lab, host: str, *arguments: str, check: bool = True) -> str:
-    if process.recorded(_target_directory(lab, host) / "pid") is None:
+    if target_pid(lab, host) is None:
         raise LabError(f"the target of {host} is not up; 'lab up' mends it")
     socket = _target_directory(lab, host) / "tgtd.sock"
     return process.run(["tgtadm", "--lld", "iscsi", *arguments], check=check, env={"TGT_IPC_SOCKET": str(socket)})
