@@ -68,19 +68,36 @@ _value:
         - V(unknown) when a host was not read, or said something that permits no conclusion.
       type: str
       returned: always
+    suspect:
+      description: Whether both hosts run the domain, so that its volumes may hold what two guests wrote.
+      type: bool
+      returned: always
     permits:
       description:
         - What may be done without any look by a person. V(undo_destination) permits to detach what was attached on the destination,
-          V(clean_source) to detach the volumes on the source. Never both.
+          V(clean_source) to detach the volumes on the source. The others permit one step on one host, after which both have to be
+          read again. At most one is true, and none unless both hosts were read and no job runs.
       type: dict
       returned: always
       contains:
         undo_destination:
-          description: Both hosts were read, no job runs, the source has the domain, and the destination has none of that name.
+          description: The source has the domain, and the destination has none of that name.
           type: bool
           returned: always
         clean_source:
-          description: Both hosts were read, no job runs, the destination has the domain whole, and on the source it is not active.
+          description: The destination has the domain whole, and on the source it is not active.
+          type: bool
+          returned: always
+        resume_destination:
+          description: The source has the domain no more, and its note says that a guarded switchover waits for the resume.
+          type: bool
+          returned: always
+        remove_destination:
+          description: The source has the domain, and the destination a paused copy that a guarded switchover never let run.
+          type: bool
+          returned: always
+        remove_source:
+          description: The destination runs it since it migrated, and what the source has is what a lost finish reply left.
           type: bool
           returned: always
     message:

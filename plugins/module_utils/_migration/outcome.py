@@ -6,14 +6,16 @@
 
 """Where a domain is after a migration, and what may be done about it; decided from what BOTH hosts say. Pure.
 
-Nothing else in the collection may permit undoing or cleaning up: libvirt's error says neither that the migration failed nor
-that it is over.
+Nothing else in the collection may permit undoing, ending or cleaning up: libvirt's error says neither that the migration
+failed nor that it is over.
 """
 
 from __future__ import annotations
 
 import enum
 import typing as t
+
+_Seen = t.Optional[t.Mapping[str, t.Any]]
 
 
 class _Side(enum.Enum):
@@ -66,7 +68,14 @@ class _Case(t.NamedTuple):
     next_step: str
     undo_destination: bool = False
     clean_source: bool = False
+    resume_destination: bool = False
+    remove_destination: bool = False
+    remove_source: bool = False
+    # Two guests wrote to the same volumes, or may have.
+    suspect: bool = False
 
+
+_PERMITS = ("undo_destination", "clean_source", "resume_destination", "remove_destination", "remove_source")
 
 _UNKNOWN = _Case(
     "unknown",
@@ -75,9 +84,34 @@ _UNKNOWN = _Case(
 )
 _RUNNING_ON_BOTH = _Case(
     "running_on_both",
-    "{name} runs on BOTH hosts and both may write to its volumes: source {source}, destination {destination}",
+    "{name} runs on BOTH hosts and both may write to its volumes, which are SUSPECT: source {source}, destination {destination}",
     "stop one of them at once. When the destination runs since it 'migrated', that is the source's (virsh destroy {name} on the source):"
     " it went on from an older state. Then check the guest's file systems",
+    suspect=True,
+)
+# A finish reply that was lost: the destination got the guest and never stopped since; the source went on from the state before.
+_LOST_REPLY = _RUNNING_ON_BOTH._replace(
+    next_step="run the same play again: it ends the source's, which went on from an older state; then check the guest's file systems",
+    remove_source=True,
+)
+# The same with a lock manager, which did not let the source go on.
+_LOST_REPLY_LOCKED = _Case(
+    "paused_on_source",
+    "{name} runs on the destination ({destination}), and what the migration left of it is paused on the source ({source})",
+    "run the same play again: it ends the source's copy, which never ran since, and cleans up",
+    remove_source=True,
+)
+_RESUME_PENDING = _Case(
+    "paused_on_destination",
+    "{name} is on the destination alone and waits there to be resumed, which is the last step of its guarded switchover: {destination}",
+    "run the same play again: it resumes {name} ('virsh resume {name}' on the destination does the same), and cleans up",
+    resume_destination=True,
+)
+_COPY_NEVER_RAN = _Case(
+    "paused_on_destination",
+    "{name} is on the source ({source}), and a copy that a guarded switchover never let run is paused on the destination ({destination})",
+    "run the same play again: it ends the copy and moves the domain once more",
+    remove_destination=True,
 )
 _STILL_MOVING = _Case(
     "still_moving",
@@ -190,27 +224,39 @@ _RULES: tuple[tuple[t.Collection[_Side], t.Collection[_Side], _Case], ...] = (
 )
 
 
-def outcome(source: t.Mapping[str, t.Any] | None, destination: t.Mapping[str, t.Any] | None) -> dict[str, t.Any]:
+def outcome(source: _Seen, destination: _Seen) -> dict[str, t.Any]:
     """Decide from two results of domain_info; a host that could not be read is None or says ``unreachable``.
 
-    Returns ``{outcome, permits: {undo_destination, clean_source}, message, next_step}``. ``undo_destination`` is true only
-    when both hosts were read, no job runs, the source has the domain and the destination has none of that name; ``clean_source``
-    only when both were read, no job runs, the destination has it whole and the source has it not active.
+    Returns ``{outcome, suspect, permits, message, next_step}``. Each permit needs both hosts read, and no job on either:
+
+    * ``undo_destination``: the source has the domain, and the destination has none of that name.
+    * ``clean_source``: the destination has it whole, and on the source it is not active.
+    * ``resume_destination``: the source has it no more, and its note says that a guarded switchover waits for the resume.
+    * ``remove_destination``: the source has it, and the destination a paused copy that a guarded switchover never let run.
+    * ``remove_source``: the destination runs since it migrated, and the source's copy is what a lost reply left.
+
+    ``suspect`` is true when both hosts run it.
     """
-    here, there = _side(source), _side(destination)
-    case = _case(here, there, _job(source) or _job(destination), _others(source, destination))
+    case = _case(source, destination)
     words = {"name": _name(source, destination), "source": _describe(source), "destination": _describe(destination)}
     return {
         "outcome": case.outcome,
-        "permits": {"undo_destination": case.undo_destination, "clean_source": case.clean_source},
+        "suspect": case.suspect,
+        "permits": {permit: getattr(case, permit) for permit in _PERMITS},
         "message": case.message.format(**words),
         "next_step": case.next_step.format(**words),
     }
 
 
-def _case(here: _Side, there: _Side, job: bool, others: bool) -> _Case:
-    if _Side.UNKNOWN in (here, there) or others:
+def _case(source: _Seen, destination: _Seen) -> _Case:
+    here, there = _side(source), _side(destination)
+    if _Side.UNKNOWN in (here, there) or _others(source, destination):
         return _UNKNOWN
+    job = _job(source) or _job(destination)
+    if not job:
+        left = _left_by_lost_reply(source, destination) or _left_by_guard(here, source, destination)
+        if left:
+            return left
     if here is there is _Side.RUNNING:
         return _RUNNING_ON_BOTH
     if job:
@@ -218,7 +264,34 @@ def _case(here: _Side, there: _Side, job: bool, others: bool) -> _Case:
     return next((case for sources, destinations, case in _RULES if here in sources and there in destinations), _UNKNOWN)
 
 
-def _side(seen: t.Mapping[str, t.Any] | None) -> _Side:
+def _left_by_lost_reply(source: _Seen, destination: _Seen) -> _Case | None:
+    """The two pairs of reasons that only a lost finish reply leaves behind."""
+    if _state(destination) != ("running", "migrated"):
+        return None
+    return {("running", "migration_canceled"): _LOST_REPLY, ("paused", "migration"): _LOST_REPLY_LOCKED}.get(_state(source))
+
+
+def _left_by_guard(here: _Side, source: _Seen, destination: _Seen) -> _Case | None:
+    """What a guarded switchover that did not end left, by the note that the source keeps of it."""
+    note = source.get("switchover") if source else None
+    if not isinstance(note, t.Mapping) or note.get("mode") != "guarded" or not isinstance(note.get("resume"), bool):
+        return None
+    if not note.get("uuid") or note["uuid"] != (destination or {}).get("uuid"):
+        return None  # Of another domain, or there is none on the destination.
+    finished = _state(destination) == ("paused", "user")
+    if here in _GONE:
+        return _RESUME_PENDING if finished and note["resume"] else None
+    # The source's goes on, or is paused as it was before: so nobody was told to resume the destination's.
+    whole = here is _Side.RUNNING or (here is _Side.PAUSED and not note["resume"])
+    return _COPY_NEVER_RAN if whole and (finished or _state(destination) == ("paused", "migration")) else None
+
+
+def _state(seen: _Seen) -> tuple[t.Any, t.Any]:
+    state = seen.get("state") if seen else None
+    return (state.get("state"), state.get("reason")) if isinstance(state, t.Mapping) else (None, None)
+
+
+def _side(seen: _Seen) -> _Side:
     if not seen or seen.get("unreachable") or seen.get("failed") or not isinstance(seen.get("exists"), bool):
         return _Side.UNKNOWN
     if not seen["exists"]:
@@ -238,23 +311,23 @@ def _side(seen: t.Mapping[str, t.Any] | None) -> _Side:
     return _PAUSED_REASONS.get(str(reason), _Side.UNKNOWN) if word == "paused" else _Side.UNKNOWN
 
 
-def _job(seen: t.Mapping[str, t.Any] | None) -> bool:
+def _job(seen: _Seen) -> bool:
     """Anything but a plain "no" counts as a job."""
     job = seen.get("job") if seen else None
     return isinstance(job, t.Mapping) and job.get("active") is not False
 
 
-def _others(source: t.Mapping[str, t.Any] | None, destination: t.Mapping[str, t.Any] | None) -> bool:
+def _others(source: _Seen, destination: _Seen) -> bool:
     """Whether the two hosts speak of different domains that share a name."""
     uuids = {seen.get("uuid") for seen in (source, destination) if seen and seen.get("exists")}
     return len(uuids - {None}) > 1
 
 
-def _name(source: t.Mapping[str, t.Any] | None, destination: t.Mapping[str, t.Any] | None) -> str:
+def _name(source: _Seen, destination: _Seen) -> str:
     return next((str(seen["name"]) for seen in (source, destination) if seen and seen.get("name")), "the domain")
 
 
-def _describe(seen: t.Mapping[str, t.Any] | None) -> str:
+def _describe(seen: _Seen) -> str:
     if not seen or seen.get("unreachable"):
         return "not reached"
     if seen.get("failed") or "exists" not in seen:

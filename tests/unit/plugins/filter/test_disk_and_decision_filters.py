@@ -133,7 +133,7 @@ def test_verdict_in_a_play(seen: dict[str, t.Any]) -> None:
 
 def test_outcome_in_a_play(seen: dict[str, t.Any]) -> None:
     assert value(seen, "stayed")["outcome"] == "stayed"
-    assert value(seen, "stayed")["permits"] == {"undo_destination": True, "clean_source": False}
+    assert value(seen, "stayed")["permits"]["undo_destination"] is True
     assert value(seen, "unknown")["outcome"] == "unknown"
 
 
