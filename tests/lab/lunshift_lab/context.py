@@ -35,6 +35,11 @@ class Lab:
         return f"lsbr{self.lab_id}"
 
     @property
+    def migration_bridge(self) -> str:
+        """The network that only migrations use."""
+        return f"lsmg{self.lab_id}"
+
+    @property
     def subnet(self) -> str:
         return f"10.78.{self.lab_id}.0/24"
 
@@ -76,6 +81,16 @@ class Lab:
     def interface_of(self, host: str) -> str:
         """The bridge port of a host, in the machine's own network namespace."""
         return f"ls{self.lab_id}{host}"
+
+    def migration_address_of(self, host: str) -> str:
+        """A namespace host's address in the network that only migrations use; no certificate names it."""
+        return f"10.79.{self.lab_id}.{_LAST_OCTET[host]}"
+
+    def migration_interface_of(self, host: str) -> str:
+        return f"ls{self.lab_id}m-{host}"
+
+    def migration_mac_of(self, host: str) -> str:
+        return f"52:54:00:7a:{self.lab_id:02x}:{_LAST_OCTET[host]:02x}"
 
     def storage_interface_of(self, host: str) -> str:
         """The bridge port of the target that is this host's own."""

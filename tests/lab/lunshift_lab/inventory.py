@@ -38,10 +38,11 @@ def write(lab: Lab) -> Path:
 
 
 def _host_vars(lab: Lab, host: str) -> dict[str, t.Any]:
-    return {
+    variables = {
         "ansible_host": lab.address_of(host),
         "lab_target_iqn": lab.iqn_of(host),
         "lab_initiator_iqn": lab.initiator_of(host),
         "lab_portal": f"{lab.address_of(STORAGE)}:3260",
         "live_migrate_inbound_uri": lab.libvirt_uri_of(host),
     }
+    return {**variables, "lab_migration_address": lab.migration_address_of(host)} if host in NAMESPACE_HOSTS else variables

@@ -12,7 +12,7 @@ import time
 import typing as t
 from pathlib import Path
 
-from . import context, keys, network, process
+from . import context, keys, network, pki, process
 from .context import Lab, LabError
 
 host_names = context.NAMESPACE_HOSTS
@@ -35,6 +35,7 @@ def is_up(lab: Lab, host: str) -> bool:
 
 def up(lab: Lab) -> None:
     """Bring both hosts up; a host that lives only gets the daemons that it lost."""
+    network.ensure_migration_bridge(lab)
     for host in host_names:
         if not is_up(lab, host):
             _spawn(lab, host)
@@ -49,6 +50,7 @@ def down(lab: Lab) -> None:
     for host in host_names:
         process.end(lab.host_dir(host) / "pid")
         network.remove_interface(lab.interface_of(host))
+        network.remove_interface(lab.migration_interface_of(host))
 
 
 def command(lab: Lab, host: str, argv: t.Sequence[str]) -> list[str]:
@@ -73,6 +75,7 @@ def _spawn(lab: Lab, host: str) -> None:
     # QEMU runs as its own user and opens its console file itself.
     lab.console_dir(host).chmod(0o777)
     keys.ensure_key(lab)
+    pki.ensure(lab, host)
     argv = ["unshare", "--net", "--mount", "--uts", "--ipc", "--pid", "--fork", "--kill-child", "--propagation", "private"]
     argv += ["/usr/bin/python3", "-m", f"{__package__}.namespace_init", host]
     environment = {**os.environ, "PATH": process.SYSTEM_PATH, "PYTHONPATH": str(PACKAGE_PARENT), "PYTHONDONTWRITEBYTECODE": "1"}
@@ -83,6 +86,7 @@ def _spawn(lab: Lab, host: str) -> None:
     pid = first_child(shell, f"{host}'s first process")
     process.record(lab.host_dir(host) / "pid", pid)
     network.add_veth(lab, lab.interface_of(host), pid, mac=lab.mac_of(host), address_name=host)
+    network.add_migration_veth(lab, host, pid)
     stdin, stdout = t.cast(t.IO[bytes], shell.stdin), t.cast(t.IO[bytes], shell.stdout)
     stdin.write(b"\n")
     stdin.close()

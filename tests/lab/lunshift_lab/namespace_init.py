@@ -19,7 +19,7 @@ import sys
 import time
 from pathlib import Path
 
-from . import context, guest_kit, keys
+from . import context, guest_kit, keys, pki
 from .process import run
 
 # Where the machine's own files shine through, but nothing is ever written to them.
@@ -28,9 +28,10 @@ STAGE = Path("/mnt")
 
 LIBVIRTD_CONF = """\
 host_uuid = "{host_uuid}"
-listen_tls = 0
+listen_tls = 1
 listen_tcp = 1
 auth_tcp = "none"
+auth_tls = "none"
 auth_unix_ro = "none"
 auth_unix_rw = "none"
 keepalive_interval = 2
@@ -105,8 +106,8 @@ def libvirt_cache(lab: context.Lab, host: str) -> Path:
     return lab.cache_dir / "libvirt" / f"{lab.lab_id}-{host}"
 
 
-def configure(lab: context.Lab, host: str, public_key: str) -> None:
-    """Name, keys and daemons' configuration; all of it in the host's own copies."""
+def configure(lab: context.Lab, host: str, public_key: str, certificates: pki.Certificates) -> None:
+    """Name, keys, certificates and daemons' configuration; all of it in the host's own copies."""
     socket.sethostname(host)
     machine_id = lab.machine_id_of(host)
     _write("/etc/hostname", f"{host}\n")
@@ -124,6 +125,7 @@ def configure(lab: context.Lab, host: str, public_key: str) -> None:
     host_uuid = re.sub(r"(.{8})(.{4})(.{4})(.{4})(.{12})", r"\1-\2-\3-\4-\5", machine_id[:12] + "40008000" + machine_id[20:])
     _write("/etc/libvirt/libvirtd.conf", LIBVIRTD_CONF.format(host_uuid=host_uuid))
     _write("/etc/libvirt/qemu.conf", QEMU_CONF.format(address=lab.address_of(host)), mode=0o600)
+    _install(certificates)
     _write("/etc/ssh/sshd_config", SSHD_CONFIG)
     for key in Path("/etc/ssh").glob("ssh_host_*"):
         key.unlink()
@@ -133,6 +135,19 @@ def configure(lab: context.Lab, host: str, public_key: str) -> None:
     shadow.write_text(re.sub(r"(?m)^root:[^:]*:", "root:*:", shadow.read_text()))
     _write("/root/.ssh/authorized_keys", public_key, mode=0o600)
     _write("/root/.ssh/config", keys.CLIENT_CONFIG, mode=0o600)
+
+
+def _install(certificates: pki.Certificates) -> None:
+    """One certificate for both ends of libvirt's and of QEMU's connections, where both look for it."""
+    _write("/etc/pki/CA/cacert.pem", certificates.authority)
+    _write("/etc/pki/qemu/ca-cert.pem", certificates.authority)
+    for side in ("server", "client"):
+        _write(f"/etc/pki/libvirt/{side}cert.pem", certificates.certificate)
+        _write(f"/etc/pki/libvirt/private/{side}key.pem", certificates.key, mode=0o600)
+        _write(f"/etc/pki/qemu/{side}-cert.pem", certificates.certificate)
+        _write(f"/etc/pki/qemu/{side}-key.pem", certificates.key, mode=0o640)
+        # QEMU reads its key as its own user.
+        shutil.chown(f"/etc/pki/qemu/{side}-key.pem", "root", "libvirt-qemu")
 
 
 def _write(path: str, text: str, *, mode: int = 0o644) -> None:
@@ -163,8 +178,9 @@ def main() -> None:
     lab, host = context.from_environment(), sys.argv[1]
     public_key = keys.ensure_key(lab)
     private_key = lab.ssh_key.read_text()
+    certificates = pki.read(lab, host)
     isolate(lab, host)
-    configure(lab, host, public_key)
+    configure(lab, host, public_key, certificates)
     _write("/root/.ssh/id_ed25519", private_key, mode=0o600)
     print("ready", flush=True)
     os.dup2(os.open(os.devnull, os.O_RDWR), 1)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The lab's network: one bridge per instance, one port per host."""
+"""The lab's network: one bridge per instance, one port per host; a second bridge for migrations between namespace hosts."""
 
 from __future__ import annotations
 
@@ -32,6 +32,13 @@ def ensure_bridge(lab: Lab) -> None:
                 run(["ip", "link", "set", port, "master", lab.bridge, "up"])
 
 
+def ensure_migration_bridge(lab: Lab) -> None:
+    """A bridge that the control node has no address on: nothing but migrations is to be there."""
+    if not _exists(lab.migration_bridge):
+        run(["ip", "link", "add", lab.migration_bridge, "type", "bridge"])
+    run(["ip", "link", "set", lab.migration_bridge, "up"])
+
+
 def add_tap(lab: Lab, host: str) -> str:
     """A tap on the bridge for a host that is a process of the machine; gives its name."""
     name = lab.interface_of(host)
@@ -51,6 +58,17 @@ def add_veth(lab: Lab, interface: str, pid: int, *, mac: str, address_name: str)
     run([*inside, "addr", "add", f"{lab.address_of(address_name)}/{lab.prefix_length}", "dev", "eth0"])
     run([*inside, "-6", "addr", "add", f"{lab.address6_of(address_name)}/64", "dev", "eth0", "nodad"])
     run([*inside, "link", "set", "eth0", "up"])
+
+
+def add_migration_veth(lab: Lab, host: str, pid: int) -> None:
+    """The host's eth1, in the network that only migrations use."""
+    interface = lab.migration_interface_of(host)
+    remove_interface(interface)
+    run(["ip", "link", "add", interface, "type", "veth", "peer", "name", "eth1", "address", lab.migration_mac_of(host), "netns", str(pid)])
+    run(["ip", "link", "set", interface, "master", lab.migration_bridge, "up"])
+    inside = ["nsenter", "-t", str(pid), "-n", "ip"]
+    run([*inside, "addr", "add", f"{lab.migration_address_of(host)}/{lab.prefix_length}", "dev", "eth1"])
+    run([*inside, "link", "set", "eth1", "up"])
 
 
 def bind_hosts_to_their_targets(lab: Lab) -> None:
@@ -87,6 +105,7 @@ def remove_interface(interface: str) -> None:
 def remove_bridge(lab: Lab) -> None:
     run(["nft", "-f", "-"], stdin=_no_table(lab))
     remove_interface(lab.bridge)
+    remove_interface(lab.migration_bridge)
 
 
 def _no_table(lab: Lab) -> str:
