@@ -8,6 +8,8 @@
 
 The shape is C({driver_volume_type: iscsi, data: {target_portal, target_iqn, target_lun,
 target_portals, target_iqns, target_luns, auth_method, auth_username, auth_password}}).
+C(auth_username_in) and C(auth_password_in), with which the target proves itself in turn, are
+named after open-iscsi's settings: Cinder has no word for them.
 For QEMU's own initiator C(libvirt: {secret_uuid, secret_usage, initiator_iqn}) may stand
 beside C(data).
 """
@@ -24,7 +26,7 @@ from ansible_collections.lunshift.migration.plugins.module_utils._errors import 
 DEFAULT_PORT = 3260
 # SAM-5 flat and extended addressing: what Linux accepts as a LUN on its scan interface.
 MAX_LUN = 0xFFFFFFFF
-SECRET_KEYS = ("auth_password", "discovery_auth_password")
+SECRET_KEYS = ("auth_password", "auth_password_in", "discovery_auth_password")
 
 _HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 # Looser than RFC 3720 about the date of an IQN: targets without one exist, and initiators log in to them.
@@ -53,10 +55,16 @@ class IscsiPath:
 
 @dataclass(frozen=True)
 class Chap:
-    """One-way CHAP credentials. The password never shows in a representation."""
+    """CHAP credentials. ``_in``: what the target has to prove itself with. Passwords never show in a representation."""
 
     username: str
     password: str = field(repr=False)
+    username_in: str | None = None
+    password_in: str | None = field(default=None, repr=False)
+
+    @property
+    def mutual(self) -> bool:
+        return self.username_in is not None
 
 
 @dataclass(frozen=True)
@@ -179,7 +187,10 @@ def _paths(where: str, data: t.Mapping[str, t.Any], problems: list[str]) -> tupl
 
 def _chap(where: str, data: t.Mapping[str, t.Any], problems: list[str]) -> Chap | None:
     method = data.get("auth_method")
+    username_in, password_in = data.get("auth_username_in") or None, data.get("auth_password_in") or None
     if method in (None, "", "None"):
+        if username_in or password_in:
+            problems.append(f"{where}auth_username_in and auth_password_in count only with auth_method CHAP")
         return None
     if method != "CHAP":
         problems.append(f"{where}auth_method {method!r} is not known, only CHAP is")
@@ -188,11 +199,27 @@ def _chap(where: str, data: t.Mapping[str, t.Any], problems: list[str]) -> Chap 
     if not username or not password:
         problems.append(f"{where}auth_method is CHAP, but auth_username or auth_password is missing")
         return None
-    if any(character in str(username) + str(password) for character in "\r\n\0"):
-        # They are written into a line-based node record.
-        problems.append(f"{where}auth_username or auth_password holds a line break")
+    if bool(username_in) != bool(password_in):
+        problems.append(f"{where}auth_username_in and auth_password_in go together, but one of them is missing")
         return None
-    return Chap(username=str(username), password=str(password))
+    if password_in is not None and str(password_in) == str(password):
+        # RFC 7143, 12.1.3; whoever knows one of them could play both parts.
+        problems.append(f"{where}auth_password_in is the same as auth_password, which CHAP forbids; give the target a secret of its own")
+        return None
+    if any(character in f"{username}{password}{username_in}{password_in}" for character in "\r\n\0"):
+        # They are written into a line-based node record.
+        problems.append(f"{where}auth_username, auth_password or one of those for the other direction holds a line break")
+        return None
+    back = {"username_in": str(username_in), "password_in": str(password_in)} if username_in else {}
+    return Chap(username=str(username), password=str(password), **back)
+
+
+def no_mutual_chap(serial: str) -> str:
+    """The sentence for a volume of libiscsi, which sends the target no challenge."""
+    return (
+        f"volume {serial}: auth_username_in asks that the target proves itself, which QEMU's own initiator cannot check;"
+        " use the kernel's initiator, or leave auth_username_in and auth_password_in out where QEMU opens the volume"
+    )
 
 
 def _libvirt_reference(where: str, value: t.Any, problems: list[str]) -> LibvirtReference:
@@ -240,6 +267,7 @@ __all__ = (
     "IscsiPath",
     "LibvirtReference",
     "by_path_lun",
+    "no_mutual_chap",
     "parse",
     "parse_portal",
     "redact",

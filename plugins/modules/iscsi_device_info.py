@@ -41,7 +41,7 @@ options:
       - The volumes to look for, by serial, each with the connection info by which THIS host reaches it.
       - The connection info has Cinder's form, C({driver_volume_type, data}) with C(target_portal), C(target_iqn),
         C(target_lun) in C(data), or the lists C(target_portals), C(target_iqns), C(target_luns) for several paths,
-        and optionally C(auth_method), C(auth_username), C(auth_password).
+        and optionally C(auth_method), C(auth_username), C(auth_password), C(auth_username_in), C(auth_password_in).
       - C(libvirt.initiator_iqn) beside C(data) is the initiator name of a volume that QEMU opens itself.
       - A volume is found by portal, IQN and LUN; all three have to be equal.
     type: dict

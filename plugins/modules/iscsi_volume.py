@@ -58,6 +58,8 @@ options:
           - How this host reaches the volume, in the form that Cinder gives it.
           - C(driver_volume_type) is C(iscsi), and C(data) has C(target_portal), C(target_iqn) and C(target_lun), or C(target_portals),
             C(target_iqns) and C(target_luns) for several paths, with C(auth_method), C(auth_username) and C(auth_password) for CHAP.
+          - With C(auth_username_in) and C(auth_password_in) the target has to prove itself, too (mutual CHAP). Only the kernel's initiator
+            can do that. They are available since 0.2.0.
           - A CHAP password is written into the node record, which only root can read. It never becomes an argument of a command.
           - C(target_lun) is the number that Linux uses. For a number from 256 to 16383 the flat form, 16384 more, is tried first.
           - Several paths are attached when multipathd runs; otherwise the first one is.

@@ -74,6 +74,7 @@ class Library:
             ("iscsi_set_timeout", number, (pointer, number)),
             ("iscsi_set_noautoreconnect", None, (pointer, number)),
             ("iscsi_set_initiator_username_pwd", number, (pointer, text, text)),
+            ("iscsi_set_target_username_pwd", number, (pointer, text, text)),
             ("iscsi_full_connect_sync", number, (pointer, text, number)),
             ("iscsi_get_error", text, (pointer,)),
             ("iscsi_logout_sync", number, (pointer,)),
@@ -132,6 +133,8 @@ class Session:
         library.iscsi_set_noautoreconnect(context, 1)
         if self._chap:
             library.iscsi_set_initiator_username_pwd(context, self._chap.username.encode(), self._chap.password.encode())
+            if self._chap.mutual:
+                library.iscsi_set_target_username_pwd(context, str(self._chap.username_in).encode(), str(self._chap.password_in).encode())
         # No LUN is named here, so a missing one does not spoil the session for the others.
         if library.iscsi_full_connect_sync(context, self._way.portal.encode(), _NO_LUN):
             cause = self._last_error()

@@ -62,11 +62,10 @@ def settings(host: Host, record: str, names: t.Iterable[str]) -> dict[str, str]:
 def chap_settings(chap: Chap | None) -> dict[str, str]:
     if chap is None:
         return {}
-    return {
-        "node.session.auth.authmethod": "CHAP",
-        "node.session.auth.username": chap.username,
-        "node.session.auth.password": chap.password,
-    }
+    values = {"authmethod": "CHAP", "username": chap.username, "password": chap.password}
+    if chap.mutual:
+        values.update(username_in=str(chap.username_in), password_in=str(chap.password_in))
+    return {f"node.session.auth.{name}": value for name, value in values.items()}
 
 
 def change(host: Host, record: str, values: t.Mapping[str, str]) -> None:

@@ -11,7 +11,13 @@ from __future__ import annotations
 import typing as t
 from dataclasses import dataclass
 
-from ansible_collections.lunshift.migration.plugins.module_utils._connection_info import IscsiConnection, IscsiPath, parse, redact
+from ansible_collections.lunshift.migration.plugins.module_utils._connection_info import (
+    IscsiConnection,
+    IscsiPath,
+    no_mutual_chap,
+    parse,
+    redact,
+)
 from ansible_collections.lunshift.migration.plugins.module_utils._errors import InputError
 from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.identity import Identity
 from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.session import kernel_luns, target_of
@@ -51,6 +57,8 @@ def _request(volume: t.Mapping[str, t.Any]) -> VolumeRequest:
     if not serial:
         raise InputError(["a volume has an empty serial"])
     connection = parse(serial, volume["connection_info"])
+    if volume.get("initiator") == LIBISCSI and connection.chap and connection.chap.mutual:
+        raise InputError([no_mutual_chap(serial)])
     expected = volume.get("expected_identity")
     try:
         identity = Identity.from_dict(expected) if expected else None

@@ -13,7 +13,7 @@ import re
 import typing as t
 from dataclasses import dataclass
 
-from ansible_collections.lunshift.migration.plugins.module_utils._connection_info import parse
+from ansible_collections.lunshift.migration.plugins.module_utils._connection_info import no_mutual_chap, parse
 from ansible_collections.lunshift.migration.plugins.module_utils._errors import InputError
 
 # libiscsi sends the number as the first two bytes of the SCSI address.
@@ -78,6 +78,8 @@ def _iscsi(name: str, connection_info: t.Mapping[str, t.Any]) -> IscsiDestinatio
     problems: list[str] = []
     if path.lun > _MAX_LIBISCSI_LUN:
         problems.append(f"volume {name}: target_lun {path.lun} is beyond what QEMU's own initiator can address; use the kernel's")
+    if connection.chap and connection.chap.mutual:
+        problems.append(no_mutual_chap(name))
     if connection.chap and not (reference.secret_uuid or reference.secret_usage):
         problems.append(
             f"volume {name}: its target wants CHAP, and 'libvirt' beside 'data' names no secret;"
@@ -107,7 +109,8 @@ def _without_password(connection_info: t.Mapping[str, t.Any]) -> dict[str, t.Any
     """XML refers to a secret of libvirt, so redacted connection info is as good here, and no password is looked at."""
     data = connection_info.get("data")
     if isinstance(data, t.Mapping) and data.get("auth_method") == "CHAP":
-        data = {**data, "auth_password": "(not needed)"}
+        other_direction = {"auth_password_in": "(not needed either)"} if data.get("auth_username_in") else {}
+        data = {**data, "auth_password": "(not needed)", **other_direction}
     return {**connection_info, "data": data}
 
 

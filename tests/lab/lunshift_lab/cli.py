@@ -11,6 +11,7 @@ import json
 import os
 import sys
 import typing as t
+from dataclasses import asdict
 
 from . import context, faults, guest, hosts, instance, inventory, storage
 from .context import HOSTS, Lab, LabError
@@ -67,6 +68,11 @@ def _parser() -> argparse.ArgumentParser:
         subcommand.add_argument("volume")
     export.add_argument("--lun", type=int, help="the target's number for it (default: the host's next free one)")
     export.add_argument("--chap", metavar="USER", help="the host's target asks for this user; the password is made and printed")
+    access = command("access", _access, "how a host reaches its target until told otherwise; without options as at first")
+    access.add_argument("host", choices=HOSTS)
+    access.add_argument("--portal", action="append", default=[], choices=storage.PORTALS, help="several: one path for each")
+    access.add_argument("--chap", metavar="USER", help="the target asks for this user; the password is made and printed")
+    access.add_argument("--chap-in", metavar="USER", help="the target proves itself as this user; the password is made and printed")
     connect = command("connect", _connect, "export volumes by their serials, and print serial -> connection info, as JSON")
     connect.add_argument("--dry-run", action="store_true", help="only tell what would be")
     disconnect = command("disconnect", _disconnect, "unexport volumes by their serials")
@@ -182,8 +188,15 @@ def _volume_path(lab: Lab, arguments: argparse.Namespace) -> None:
 def _export(lab: Lab, arguments: argparse.Namespace) -> None:
     info = storage.export(lab, arguments.host, arguments.volume, target_lun=arguments.lun, chap_user=arguments.chap)
     if hosts.is_up(lab, arguments.host):
-        guest.define_chap_secret(lab, arguments.host, info)
+        guest.define_chap_secret(lab, arguments.host)
     _print_json(info)
+
+
+def _access(lab: Lab, arguments: argparse.Namespace) -> None:
+    access = storage.set_access(lab, arguments.host, arguments.portal, arguments.chap, arguments.chap_in)
+    if hosts.is_up(lab, arguments.host):
+        guest.define_chap_secret(lab, arguments.host)
+    _print_json(asdict(access))
 
 
 def _connect(lab: Lab, arguments: argparse.Namespace) -> None:

@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 STORAGE = "storage"
+# The second portal of every target.
+STORAGE2 = "storage2"
 NAMESPACE_HOSTS = ("hosta", "hostb")
 UML_HOSTS = ("uml1", "uml2")
 HOSTS = NAMESPACE_HOSTS + UML_HOSTS
 
-_LAST_OCTET = {"control": 1, STORAGE: 2, "hosta": 11, "hostb": 12, "uml1": 21, "uml2": 22}
+_LAST_OCTET = {"control": 1, STORAGE: 2, STORAGE2: 3, "hosta": 11, "hostb": 12, "uml1": 21, "uml2": 22}
 
 
 class LabError(Exception):

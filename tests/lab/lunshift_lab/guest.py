@@ -127,9 +127,13 @@ def _save(lab: Lab, guest: Guest) -> None:
 def _attach(lab: Lab, guest: Guest) -> dict[str, dict[str, t.Any]]:
     """Export the guest's volumes to its first host and make them usable there; gives their connection infos."""
     infos = {disk.volume: storage.export(lab, guest.host, disk.volume) for disk in guest.disks}
-    kernel_initiator.attach(lab, guest.host, [infos[disk.volume] for disk in guest.disks if disk.initiator == "kernel"])
-    for info in infos.values():
-        define_chap_secret(lab, guest.host, info)
+    by_kernel = [disk.volume for disk in guest.disks if disk.initiator == "kernel"]
+    if by_kernel:
+        known = storage.volumes(lab)
+        kernel_initiator.attach(lab, guest.host, [infos[volume] for volume in by_kernel])
+        names = [kernel_initiator.device(infos[volume]["data"], known[volume].scsi_id) for volume in by_kernel]
+        kernel_initiator.wait_for(lab, guest.host, names)
+    define_chap_secret(lab, guest.host)
     return infos
 
 
@@ -193,15 +197,16 @@ def destroy(lab: Lab, name: str) -> None:
     path.unlink()
 
 
-def define_chap_secret(lab: Lab, host: str, info: dict[str, t.Any]) -> None:
+def define_chap_secret(lab: Lab, host: str) -> None:
     """Give a host's libvirt the password that QEMU's own initiator needs."""
-    usage = info["libvirt"].get("secret_usage")
-    if not usage:
+    account = storage.access_of(lab, host).chap
+    if not account:
         return
+    usage = storage.secret_usage(account.user)
     secret_uuid = str(uuid.uuid5(uuid.NAMESPACE_URL, f"{lab.initiator_of(host)}/{usage}"))
     xml = f"<secret ephemeral='no' private='no'><uuid>{secret_uuid}</uuid><usage type='iscsi'><target>{usage}</target></usage></secret>"
     hosts.virsh(lab, host, "secret-define", "/dev/stdin", stdin=xml)
-    hosts.virsh(lab, host, "secret-set-value", secret_uuid, "--file", "/dev/stdin", "--plain", stdin=info["data"]["auth_password"])
+    hosts.virsh(lab, host, "secret-set-value", secret_uuid, "--file", "/dev/stdin", "--plain", stdin=account.password)
 
 
 def domain_xml(
@@ -231,7 +236,7 @@ def domain_xml(
         "  <cpu mode='custom' match='exact'><model fallback='forbid'>qemu64</model></cpu>",
         "  <devices>",
         f"    <emulator>{lab.share_dir / guest_kit.EMULATOR}</emulator>",
-        *(_disk_xml(disk, infos[disk.volume], volumes[disk.volume].serial) for disk in guest.disks),
+        *(_disk_xml(disk, infos[disk.volume], volumes[disk.volume]) for disk in guest.disks),
         # append: after a migration back, QEMU would otherwise empty the console that it finds.
         f"    <serial type='file'><source path='{lab.guest_console_dir}/console-{guest.name}.log' append='on'/><target port='0'/></serial>",
     ]
@@ -245,12 +250,13 @@ def domain_xml(
     return "\n".join([*parts, "    <memballoon model='none'/>", "  </devices>", "</domain>", ""])
 
 
-def _disk_xml(disk: Disk, info: dict[str, t.Any], serial: str) -> str:
+def _disk_xml(disk: Disk, info: dict[str, t.Any], volume: storage.Volume) -> str:
     data, reference = info["data"], info["libvirt"]
     address, _colon, port = data["target_portal"].rpartition(":")
+    address = address.strip("[]")
     if disk.initiator == "kernel":
         kind, io = "block", " io='native'"
-        source = f"<source dev='{kernel_initiator.by_path(data)}'/>"
+        source = f"<source dev='{kernel_initiator.device(data, volume.scsi_id)}'/>"
     else:
         kind, io = "network", ""
         auth = ""
@@ -262,7 +268,7 @@ def _disk_xml(disk: Disk, info: dict[str, t.Any], serial: str) -> str:
         )
     return (
         f"    <disk type='{kind}' device='disk'><driver name='qemu' type='raw' cache='none' error_policy='stop'{io}/>{source}"
-        f"<target dev='{disk.target}' bus='virtio'/><serial>{serial}</serial></disk>"
+        f"<target dev='{disk.target}' bus='virtio'/><serial>{volume.serial}</serial></disk>"
     )
 
 

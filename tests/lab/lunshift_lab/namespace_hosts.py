@@ -85,7 +85,7 @@ def _spawn(lab: Lab, host: str) -> None:
         )
     pid = first_child(shell, f"{host}'s first process")
     process.record(lab.host_dir(host) / "pid", pid)
-    network.add_veth(lab, lab.interface_of(host), pid, mac=lab.mac_of(host), address_name=host)
+    network.add_veth(lab, lab.interface_of(host), pid, mac=lab.mac_of(host), address_names=[host])
     network.add_migration_veth(lab, host, pid)
     stdin, stdout = t.cast(t.IO[bytes], shell.stdin), t.cast(t.IO[bytes], shell.stdout)
     stdin.write(b"\n")

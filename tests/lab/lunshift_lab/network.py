@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import typing as t
 from pathlib import Path
 
 from .context import HOSTS, Lab, LabError
@@ -48,15 +49,16 @@ def add_tap(lab: Lab, host: str) -> str:
     return name
 
 
-def add_veth(lab: Lab, interface: str, pid: int, *, mac: str, address_name: str) -> None:
+def add_veth(lab: Lab, interface: str, pid: int, *, mac: str, address_names: t.Sequence[str]) -> None:
     """A pair of interfaces between the bridge and the network namespace of a process, where it is eth0."""
     remove_interface(interface)
     run(["ip", "link", "add", interface, "type", "veth", "peer", "name", "eth0", "address", mac, "netns", str(pid)])
     run(["ip", "link", "set", interface, "master", lab.bridge, "up"])
     inside = ["nsenter", "-t", str(pid), "-n", "ip"]
     run([*inside, "link", "set", "lo", "up"])
-    run([*inside, "addr", "add", f"{lab.address_of(address_name)}/{lab.prefix_length}", "dev", "eth0"])
-    run([*inside, "-6", "addr", "add", f"{lab.address6_of(address_name)}/64", "dev", "eth0", "nodad"])
+    for name in address_names:
+        run([*inside, "addr", "add", f"{lab.address_of(name)}/{lab.prefix_length}", "dev", "eth0"])
+        run([*inside, "-6", "addr", "add", f"{lab.address6_of(name)}/64", "dev", "eth0", "nodad"])
     run([*inside, "link", "set", "eth0", "up"])
 
 

@@ -4,7 +4,7 @@
 
 """The lab's array: one target per host, volumes exported to a host only while asked for.
 
-What shall be is kept in one file (volumes, exports, CHAP accounts); the targets are made to
+What shall be is kept in one file (volumes, exports, each host's access); the targets are made to
 follow it, so that a daemon that was killed comes back as it was.
 
 Each target is a tgtd of its own. In one tgtd, Debian's 1.0.85 lets an initiator in when its
@@ -23,11 +23,11 @@ import secrets
 import subprocess
 import typing as t
 import uuid
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from . import network, process
-from .context import HOSTS, STORAGE, Lab, LabError
+from .context import HOSTS, STORAGE, STORAGE2, Lab, LabError
 from .namespace_hosts import first_child
 
 PORT = 3260
@@ -39,6 +39,8 @@ FIRST_LUN = {"hosta": 1, "hostb": 101, "uml1": 11, "uml2": 271}
 FLAT_LUN = 0x4000
 # tgtd's own limit.
 MAX_SCSI_SN = 36
+# What a portal is called here, and whose address it has.
+PORTALS = {"first": STORAGE, "second": STORAGE2, "ipv6": STORAGE}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,30}")
 
 
@@ -62,13 +64,32 @@ class Export:
     target_lun: int
 
 
+@dataclass(frozen=True)
+class Account:
+    user: str
+    password: str
+
+
+@dataclass(frozen=True)
+class Access:
+    """How a host reaches its target, the same for all its volumes: tgtd knows no other way.
+
+    ``chap`` is what the target asks for, ``chap_in`` what it proves itself with. Unless ``kept`` it ends with the host's last volume.
+    """
+
+    portals: tuple[str, ...] = ("first",)
+    chap: Account | None = None
+    chap_in: Account | None = None
+    kept: bool = False
+
+
 @dataclass
 class State:
-    """What shall be. ``chap`` is host -> (user, password): tgtd asks for it at the whole target."""
+    """What shall be."""
 
     volumes: dict[str, Volume] = field(default_factory=dict)
     exports: list[Export] = field(default_factory=list)
-    chap: dict[str, tuple[str, str]] = field(default_factory=dict)
+    access: dict[str, Access] = field(default_factory=dict)
 
 
 def up(lab: Lab) -> None:
@@ -132,10 +153,37 @@ def export(lab: Lab, host: str, volume: str, *, target_lun: int | None = None, c
     with changing(lab) as state:
         _known(state, volume)
         found = _find_or_add(state, host, volume, target_lun)
-        if chap_user and state.chap.get(host, ("",))[0] != chap_user:
-            state.chap[host] = (chap_user, secrets.token_hex(8))
+        access = state.access.get(host, Access())
+        if chap_user and (access.chap is None or access.chap.user != chap_user):
+            state.access[host] = replace(access, chap=_account(chap_user))
         _follow(lab, state, host)
         return _connection_info(lab, state, found)
+
+
+def set_access(lab: Lab, host: str, portals: t.Sequence[str], chap_user: str | None, chap_in_user: str | None) -> Access:
+    """How the host reaches its target from now on, whatever is exported to it; sessions that are there stay."""
+    with changing(lab) as state:
+        # tgtd does not tell passwords, so the accounts that are there are no accounts to keep.
+        state.access.pop(host, None)
+        _follow(lab, state, host)
+        access = Access(
+            portals=tuple(portals) or Access.portals,
+            chap=_account(chap_user) if chap_user else None,
+            chap_in=_account(chap_in_user) if chap_in_user else None,
+        )
+        if access != Access():
+            state.access[host] = replace(access, kept=True)
+        _follow(lab, state, host)
+        return access
+
+
+def access_of(lab: Lab, host: str) -> Access:
+    with changing(lab) as state:
+        return state.access.get(host, Access())
+
+
+def _account(user: str) -> Account:
+    return Account(user=user, password=secrets.token_hex(8))
 
 
 def connect(lab: Lab, host: str, serials: t.Sequence[str], *, dry_run: bool = False) -> dict[str, dict[str, t.Any]]:
@@ -157,15 +205,15 @@ def disconnect(lab: Lab, host: str, serials: t.Sequence[str]) -> None:
 
 
 def unexport(lab: Lab, host: str, volume: str) -> None:
-    """The host no longer sees the volume. CHAP ends with the host's last volume."""
+    """The host no longer sees the volume."""
     with changing(lab) as state:
         _remove(lab, state, host, {volume})
 
 
 def _remove(lab: Lab, state: State, host: str, names: set[str]) -> None:
     state.exports = [entry for entry in state.exports if entry.host != host or entry.volume not in names]
-    if not any(entry.host == host for entry in state.exports):
-        state.chap.pop(host, None)
+    if not any(entry.host == host for entry in state.exports) and not state.access.get(host, Access()).kept:
+        state.access.pop(host, None)
     _follow(lab, state, host)
 
 
@@ -257,7 +305,7 @@ def changing(lab: Lab) -> t.Iterator[State]:
             {
                 "volumes": [asdict(volume) for volume in state.volumes.values()],
                 "exports": [asdict(entry) for entry in state.exports],
-                "chap": state.chap,
+                "access": {host: asdict(access) for host, access in state.access.items()},
             },
             indent=1,
         )
@@ -274,8 +322,13 @@ def _load(text: str) -> State:
     return State(
         volumes={entry["name"]: Volume(**entry) for entry in raw.get("volumes", [])},
         exports=[Export(**entry) for entry in raw.get("exports", [])],
-        chap={host: (user, password) for host, (user, password) in raw.get("chap", {}).items()},
+        access={host: _load_access(entry) for host, entry in raw.get("access", {}).items()},
     )
+
+
+def _load_access(entry: dict[str, t.Any]) -> Access:
+    accounts = {name: Account(**entry[name]) if entry[name] else None for name in ("chap", "chap_in")}
+    return Access(**{**entry, **accounts, "portals": tuple(entry["portals"])})
 
 
 def _known(state: State, name: str) -> Volume:
@@ -321,20 +374,30 @@ def _create(
 
 
 def _connection_info(lab: Lab, state: State, entry: Export) -> dict[str, t.Any]:
+    access = state.access.get(entry.host, Access())
+    columns = {
+        "target_portals": [_portal(lab, name) for name in access.portals],
+        "target_iqns": [lab.iqn_of(entry.host)] * len(access.portals),
+        "target_luns": [initiator_lun(entry.target_lun)] * len(access.portals),
+    }
     data: dict[str, t.Any] = {
         "target_discovered": False,
-        "target_portal": f"{lab.address_of(STORAGE)}:{PORT}",
-        "target_iqn": lab.iqn_of(entry.host),
-        "target_lun": initiator_lun(entry.target_lun),
+        **{name[:-1]: values[0] for name, values in columns.items()},
+        **(columns if len(access.portals) > 1 else {}),
         "volume_id": state.volumes[entry.volume].serial,
         "access_mode": "rw",
     }
     reference = {"initiator_iqn": lab.initiator_of(entry.host)}
-    if entry.host in state.chap:
-        user, password = state.chap[entry.host]
-        data |= {"auth_method": "CHAP", "auth_username": user, "auth_password": password}
-        reference["secret_usage"] = secret_usage(user)
+    if access.chap:
+        data |= {"auth_method": "CHAP", "auth_username": access.chap.user, "auth_password": access.chap.password}
+        reference["secret_usage"] = secret_usage(access.chap.user)
+    if access.chap_in:
+        data |= {"auth_username_in": access.chap_in.user, "auth_password_in": access.chap_in.password}
     return {"driver_volume_type": "iscsi", "data": data, "libvirt": reference}
+
+
+def _portal(lab: Lab, name: str) -> str:
+    return f"[{lab.address6_of(PORTALS[name])}]:{PORT}" if name == "ipv6" else f"{lab.address_of(PORTALS[name])}:{PORT}"
 
 
 def secret_usage(chap_user: str) -> str:
@@ -347,6 +410,8 @@ def secret_usage(chap_user: str) -> str:
 
 # Each host's target is the only one of its tgtd.
 _TID = ("--tid", "1")
+# How tgtd marks the account that the target proves itself with.
+_OUTGOING = " (outgoing)"
 
 
 def _start(lab: Lab, host: str) -> None:
@@ -360,7 +425,7 @@ def _start(lab: Lab, host: str) -> None:
     # The address is bound at start, so the daemon waits until the network is there. Two threads for each
     # LUN, not sixteen: hundreds of LUNs are tested.
     wait = 'read _ && exec tgtd -f -t 2 --iscsi "$0"'
-    portals = ",".join(f"portal={address}:{PORT}" for address in (lab.address_of(STORAGE), f"[{lab.address6_of(STORAGE)}]"))
+    portals = ",".join(f"portal={_portal(lab, name)}" for name in PORTALS)
     with (directory / "tgtd.log").open("w") as log:
         shell = subprocess.Popen(
             ["unshare", "--net", "--pid", "--fork", "--kill-child", "sh", "-c", wait, portals],
@@ -372,7 +437,7 @@ def _start(lab: Lab, host: str) -> None:
         )
     pid = first_child(shell, f"the target of {host}")
     process.record(directory / "pid", pid)
-    network.add_veth(lab, lab.storage_interface_of(host), pid, mac=lab.storage_mac_of(host), address_name=STORAGE)
+    network.add_veth(lab, lab.storage_interface_of(host), pid, mac=lab.storage_mac_of(host), address_names=[STORAGE, STORAGE2])
     t.cast(t.IO[bytes], shell.stdin).write(b"\n")
     t.cast(t.IO[bytes], shell.stdin).close()
 
@@ -424,14 +489,20 @@ def _follow_luns(lab: Lab, state: State, host: str, luns: list[dict[str, t.Any]]
 
 
 def _follow_account(lab: Lab, state: State, host: str, accounts: list[str]) -> None:
-    wanted = state.chap.get(host)
-    for user in accounts:
-        if wanted is None or user != wanted[0]:
-            _tgtadm(lab, host, "--mode", "account", "--op", "unbind", *_TID, "--user", user)
-            _tgtadm(lab, host, "--mode", "account", "--op", "delete", "--user", user)
-    if wanted is not None and wanted[0] not in accounts:
-        _tgtadm(lab, host, "--mode", "account", "--op", "new", "--user", wanted[0], "--password", wanted[1])
-        _tgtadm(lab, host, "--mode", "account", "--op", "bind", *_TID, "--user", wanted[0])
+    access = state.access.get(host, Access())
+    wanted = {account.user + direction: account for account, direction in ((access.chap, ""), (access.chap_in, _OUTGOING)) if account}
+    for shown in set(accounts) - set(wanted):
+        user = shown.removesuffix(_OUTGOING)
+        _tgtadm(lab, host, "--mode", "account", "--op", "unbind", *_TID, "--user", user, *_direction(shown))
+        _tgtadm(lab, host, "--mode", "account", "--op", "delete", "--user", user)
+    for shown in set(wanted) - set(accounts):
+        account = wanted[shown]
+        _tgtadm(lab, host, "--mode", "account", "--op", "new", "--user", account.user, "--password", account.password)
+        _tgtadm(lab, host, "--mode", "account", "--op", "bind", *_TID, "--user", account.user, *_direction(shown))
+
+
+def _direction(shown: str) -> list[str]:
+    return ["--outgoing"] if shown.endswith(_OUTGOING) else []
 
 
 # What tgtd calls it -> what we call it.

@@ -73,5 +73,5 @@ def test_a_listing_of_tgtd_is_read() -> None:
 )
 def test_a_lun_above_255_has_three_names(target_lun: int, lun: int, name: str) -> None:
     assert storage.initiator_lun(target_lun) == lun
-    path = kernel_initiator.by_path({"target_portal": "10.78.1.2:3260", "target_iqn": "iqn.2026-11.lab:x", "target_lun": lun})
+    path = kernel_initiator.device({"target_portal": "10.78.1.2:3260", "target_iqn": "iqn.2026-11.lab:x", "target_lun": lun}, None)
     assert path == f"/dev/disk/by-path/ip-10.78.1.2:3260-iscsi-iqn.2026-11.lab:x-lun-{name}"

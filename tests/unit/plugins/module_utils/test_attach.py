@@ -115,6 +115,16 @@ def test_a_password_stands_in_the_node_record_alone(bench: Bench) -> None:
     assert "planted-secret" not in everything + records
 
 
+def test_mutual_chap_is_for_the_kernels_initiator() -> None:
+    wanted = volume("vol5", 5, password="ours")
+    wanted["connection_info"]["data"].update(auth_username_in="array", auth_password_in="theirs")
+    chap = parse_requests([wanted])[0].connection.chap
+    assert chap is not None
+    assert chap.mutual
+    with pytest.raises(InputError, match="the target proves itself"):
+        parse_requests([{**wanted, "initiator": "libiscsi"}])
+
+
 @pytest.mark.parametrize(("lun", "numbers"), [(1, (1,)), (255, (255,)), (256, (16640, 256)), (271, (16655, 271)), (16655, (16655,))])
 def test_the_numbers_of_a_lun(lun: int, numbers: tuple[int, ...]) -> None:
     assert kernel_luns(lun) == numbers

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import pytest
 from ansible_collections.lunshift.migration.plugins.module_utils._connection_info import (
+    Chap,
     IscsiPath,
     parse,
     parse_portal,
@@ -17,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 IQN = "iqn.2026-11.org.example:host-a"
+CHAP = {"auth_method": "CHAP", "auth_username": "user", "auth_password": "very-secret-1"}
 
 
 def info(**data):
@@ -132,6 +134,10 @@ def test_by_path_name(path, name):
         ({"auth_method": "CHAP", "auth_username": "user"}, "auth_password is missing"),
         ({"auth_method": "Kerberos"}, "only CHAP"),
         ({"auth_method": "CHAP", "auth_username": "user", "auth_password": "line\nbreak"}, "line break"),
+        ({"auth_username_in": "array", "auth_password_in": "other"}, "only with auth_method CHAP"),
+        ({**CHAP, "auth_username_in": "array"}, "one of them is missing"),
+        ({**CHAP, "auth_username_in": "array", "auth_password_in": "very-secret-1"}, "the same as auth_password"),
+        ({**CHAP, "auth_username_in": "array", "auth_password_in": "x\ny"}, "line break"),
     ],
 )
 def test_what_cannot_be_used_is_named(data, word):
@@ -152,9 +158,11 @@ def test_no_data():
 
 
 def test_chap_never_shows_its_password():
-    connection = parse("vol", info(auth_method="CHAP", auth_username="user", auth_password="very-secret-1"))
-    assert connection.chap.password == "very-secret-1"
-    assert "very-secret-1" not in repr(connection)
+    connection = parse("vol", info(**CHAP, auth_username_in="array", auth_password_in="very-secret-2"))
+    assert connection.chap == Chap("user", "very-secret-1", "array", "very-secret-2")
+    assert connection.chap.mutual
+    assert not parse("vol", info(**CHAP)).chap.mutual
+    assert "very-secret" not in repr(connection)
 
 
 def test_libvirt_reference():
@@ -167,10 +175,10 @@ def test_secrets_are_found_and_redacted_at_any_depth():
     value = {
         "volumes": [
             {"connection_info": info(auth_password="first-secret", discovery_auth_password="second-secret")},
-            info(auth_password=12345678),
+            info(auth_password=12345678, auth_password_in="third-secret"),
         ]
     }
-    assert secrets_of(value) == {"first-secret", "second-secret", "12345678"}
+    assert secrets_of(value) == {"first-secret", "second-secret", "12345678", "third-secret"}
     shown = redact(value)
     assert secrets_of(shown) == set()
     assert "secret" not in str(shown)

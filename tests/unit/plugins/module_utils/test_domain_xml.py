@@ -146,6 +146,13 @@ def test_chap_without_a_secret_is_refused() -> None:
     assert "planted-chap" not in str(error) + str(error.details)
 
 
+@pytest.mark.parametrize("password_in", [{"auth_password_in": "planted-other"}, {}], ids=["as given", "redacted"])
+def test_mutual_chap_is_refused_where_qemu_would_not_ask(password_in: dict[str, str]) -> None:
+    info = chap(secret_usage="chap-b")
+    info["data"].update(auth_username_in="array", **password_in)
+    assert "asks that the target proves itself" in str(refused(domain(block()), {SERIAL: info}))
+
+
 AUTH = '<auth username="user-a"><secret type="iscsi" usage="chap-a"/></auth>'
 BESIDE = (
     f'<disk type="network">{AUTH}<source protocol="iscsi" name="iqn.2026-11.a:a/1"><host name="10.0.0.1" port="3260"/></source>'

@@ -137,6 +137,18 @@ def test_a_change_keeps_the_rest_and_the_mode(tmp_path: Path) -> None:
     assert [path.name for path in file.parent.iterdir()] == [file.name]
 
 
+def test_both_directions_of_chap_stand_in_the_record() -> None:
+    text = node_record.edited("# END RECORD\n", node_record.chap_settings(Chap("user", "ours", "array", "theirs")))
+    assert text.splitlines() == [
+        "node.session.auth.authmethod = CHAP",
+        "node.session.auth.username = user",
+        "node.session.auth.password = ours",
+        "node.session.auth.username_in = array",
+        "node.session.auth.password_in = theirs",
+        "# END RECORD",
+    ]
+
+
 def test_a_database_that_is_a_mount_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_paths: object) -> None:
         raise OSError(errno.EXDEV, "Invalid cross-device link")

@@ -10,6 +10,7 @@ import socket
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,9 @@ class FakeLibrary:
 
     def iscsi_set_initiator_username_pwd(self, context, user, password):
         self._given_chap = Chap(user.decode(), password.decode())
+
+    def iscsi_set_target_username_pwd(self, context, user, password):
+        self._given_chap = replace(self._given_chap, username_in=user.decode(), password_in=password.decode())
 
     def iscsi_full_connect_sync(self, context, portal, lun):
         assert lun == -1
@@ -231,6 +235,14 @@ def test_wrong_password_is_named_but_not_shown():
     assert f"{IQN} at portal 192.0.2.10:3260 as initiator {INITIATOR} with CHAP user user" in str(error.value)
     assert "wrong-password" not in str(error.value)
     assert library.events[-1] == ("destroy",)
+
+
+def test_the_target_has_to_prove_itself_too():
+    library = FakeLibrary({}, chap=Chap("user", "ours", "array", "theirs"))
+    with session(library, Chap("user", "ours", "array", "theirs")):
+        pass
+    with pytest.raises(libiscsi.LoginError), session(library, Chap("user", "ours")):
+        pass
 
 
 def test_silent_portal():
