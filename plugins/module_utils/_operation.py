@@ -4,7 +4,7 @@
 
 # This file is PRIVATE to the lunshift.migration collection: it may change in any release.
 
-"""What an operation made on this host, written down before it is made; and the locks around it.
+"""What an operation made on this host, written down before it is made; what a re-run has to know; and the locks around both.
 
 B(Life of a record.) A record belongs to one operation id (the role uses the domain's UUID) and lives in
 C(/var/lib/lunshift-migration/operations) of the host where things are made.
@@ -18,6 +18,9 @@ C(/var/lib/lunshift-migration/operations) of the host where things are made.
 * After success nobody ends the record: the host keeps its volumes, and the record says who made them. That is harmless,
   for only a rollback reads it, and a rollback happens before success. When the volume leaves the host later, C(detached)
   with the same id takes its entries away, and an empty record is removed. So the next migration to this host begins afresh.
+* The source of a migration has a record, too: C(move) says, before anything is changed on either host, which domain leaves for which
+  host and how this host reaches the volumes. With it a re-run or a sweep finishes what a killed run began, when the domain's own XML
+  does not lead back to the source's devices any more. It ends with the migration, and when the volumes come back to this host.
 * An entry can go stale when someone else detaches the volume and attaches it again. Kernel state does not outlive a boot,
   and a session keeps its number for life: entries of devices and sessions count only in the boot that made them, and a
   session with another number than the entered one is somebody else's.
@@ -33,6 +36,7 @@ import hashlib
 import json
 import os
 import re
+import time
 import typing as t
 from dataclasses import asdict, dataclass, field, replace
 
@@ -41,6 +45,7 @@ from ansible_collections.lunshift.migration.plugins.module_utils._errors import 
 RECORDS = "/var/lib/lunshift-migration/operations"
 LOCKS = "/run/lunshift-migration/locks"
 _ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
+_SUFFIX = ".json"
 _VERSION = 1
 _LOCK_PAUSE_S = 0.1
 
@@ -74,18 +79,33 @@ class MadeTarget:
 
 
 @dataclass(frozen=True)
+class Move:
+    """A migration away from this host. ``volumes`` are what iscsi_volume takes to detach them here, without secrets."""
+
+    domain: str
+    destination: str
+    autostart: bool
+    volumes: tuple[t.Mapping[str, t.Any], ...] = ()
+
+    def to_dict(self) -> dict[str, t.Any]:
+        return {**asdict(self), "volumes": [dict(volume) for volume in self.volumes]}
+
+
+@dataclass(frozen=True)
 class Record:
-    """Everything that one operation made, or was about to make, on this host."""
+    """Everything that one operation made, or was about to make, on this host. ``created`` is in UTC."""
 
     operation_id: str
     boot_id: str
     paths: tuple[MadePath, ...] = ()
     targets: tuple[MadeTarget, ...] = ()
     connection_infos: t.Mapping[str, t.Any] = field(default_factory=dict)
+    move: Move | None = None
+    created: str | None = None
 
     @property
     def empty(self) -> bool:
-        return not self.paths and not self.targets
+        return not self.paths and not self.targets and self.move is None
 
     def merged(self, other: Record) -> Record:
         """This record and what a further run of the operation makes."""
@@ -98,6 +118,7 @@ class Record:
             paths=tuple(dict.fromkeys([*self.paths, *other.paths])),
             targets=tuple(targets.values()),
             connection_infos={**self.connection_infos, **other.connection_infos},
+            created=self.created,
         )
 
     def without_volumes(self, serials: t.Container[str]) -> Record:
@@ -160,6 +181,7 @@ class RecordStore:
                 os.unlink(path)
             return
         os.makedirs(self._directory, mode=0o700, exist_ok=True)
+        record = replace(record, created=record.created or time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
         temporary = f"{path}.{os.getpid()}.new"
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
@@ -169,8 +191,18 @@ class RecordStore:
         os.replace(temporary, path)
         _sync_directory(self._directory)
 
+    def operation_ids(self) -> list[str]:
+        """Of all records that there are."""
+        with contextlib.suppress(FileNotFoundError):
+            return sorted(name[: -len(_SUFFIX)] for name in os.listdir(self._directory) if name.endswith(_SUFFIX))
+        return []
+
+    def age_s(self, operation_id: str) -> float:
+        """Since the record was last written; 0 when a clock that was set back says less."""
+        return max(0.0, time.time() - os.stat(self._path(operation_id)).st_mtime)
+
     def _path(self, operation_id: str) -> str:
-        return os.path.join(self._directory, f"{checked_id(operation_id)}.json")
+        return os.path.join(self._directory, f"{checked_id(operation_id)}{_SUFFIX}")
 
 
 def checked_id(operation_id: str) -> str:
@@ -200,7 +232,14 @@ def _from_json(operation_id: str, data: t.Mapping[str, t.Any]) -> Record:
         paths=tuple(MadePath(**entry) for entry in data["paths"]),
         targets=tuple(MadeTarget(**entry) for entry in data["targets"]),
         connection_infos=data["connection_infos"],
+        # Release 0.1.0 wrote neither.
+        move=_move(data.get("move")),
+        created=data.get("created"),
     )
+
+
+def _move(data: t.Mapping[str, t.Any] | None) -> Move | None:
+    return Move(**{**data, "volumes": tuple(data["volumes"])}) if data else None
 
 
 @contextlib.contextmanager
@@ -217,7 +256,7 @@ def locked(
     with contextlib.ExitStack() as held:
         for name in sorted(set(names)):
             # Never removed: a lock on a file that is gone would exclude nobody.
-            path = os.path.join(directory, hashlib.sha256(name.encode()).hexdigest()[:32])
+            path = _lock_path(name, directory)
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
             held.callback(os.close, descriptor)
             while not _try_lock(descriptor):
@@ -231,6 +270,27 @@ def locked(
         yield
 
 
+def is_locked(name: str, directory: str = LOCKS) -> bool:
+    """Whether a run on this host holds the lock now."""
+    try:
+        descriptor = os.open(_lock_path(name, directory), os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        return not _try_lock(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def lock_of(operation_id: str) -> str:
+    """The name of the lock that everybody holds who works on an operation."""
+    return f"operation {checked_id(operation_id)}"
+
+
+def _lock_path(name: str, directory: str) -> str:
+    return os.path.join(directory, hashlib.sha256(name.encode()).hexdigest()[:32])
+
+
 def _try_lock(descriptor: int) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -239,4 +299,16 @@ def _try_lock(descriptor: int) -> bool:
     return True
 
 
-__all__ = ("LOCKS", "RECORDS", "MadePath", "MadeTarget", "Record", "RecordStore", "checked_id", "locked")
+__all__ = (
+    "LOCKS",
+    "RECORDS",
+    "MadePath",
+    "MadeTarget",
+    "Move",
+    "Record",
+    "RecordStore",
+    "checked_id",
+    "is_locked",
+    "lock_of",
+    "locked",
+)

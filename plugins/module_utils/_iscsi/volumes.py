@@ -4,7 +4,7 @@
 
 # This file is PRIVATE to the lunshift.migration collection: it may change in any release.
 
-"""The three things that can be asked for: volumes attached, volumes detached, an operation's part undone."""
+"""What can be asked for: volumes attached, volumes detached, an operation's part undone, a migration noted."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.host imp
 from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.ready import Attached, identity_differences, wait_ready
 from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.request import KERNEL, VolumeRequest
 from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.session import Target, kernel_luns, sessions_of, target_of
-from ansible_collections.lunshift.migration.plugins.module_utils._operation import LOCKS, Record, RecordStore, checked_id, locked
+from ansible_collections.lunshift.migration.plugins.module_utils._operation import LOCKS, Move, Record, RecordStore, lock_of, locked
 
 ATTACHED = "attached"
 ABSENT = "absent"
@@ -65,7 +65,7 @@ class Call:
         """Nobody else attaches or detaches there meanwhile. Check mode locks nothing, for it leaves no trace."""
         names = [str(target) for target in targets]
         if self.operation_id:
-            names.append(f"operation {checked_id(self.operation_id)}")
+            names.append(lock_of(self.operation_id))
         if self.check_mode or not names:
             yield
             return
@@ -112,6 +112,10 @@ def attach_volumes(call: Call, requests: t.Sequence[VolumeRequest], ask: t.Calla
 
 
 def _attached(call: Call, requests: t.Sequence[VolumeRequest], plan: AttachPlan, known: Record) -> dict[str, dict[str, t.Any]]:
+    if known.move:
+        # The volumes come back to this host: whatever left it once has ended.
+        known = replace(known, move=None)
+        call.save(known)
     made = plan.record(call.operation_id or "", call.boot_id(), requests)
     journal = Journal(made, lambda record: call.save(known.merged(record)))
     try:
@@ -253,11 +257,13 @@ def restore(call: Call) -> Outcome:
     targets = [Target(*target.key) for target in known.targets] + [Target(path.address, path.port, path.iqn) for path in known.paths]
     with call.locked(targets):
         # Again, for another run of this operation may have ended while this one waited.
-        removal = removal_of_record(call.load())
+        known = call.load()
+        removal = removal_of_record(known)
         plan = plan_removal(call.host, removal, call.timeout_s)
         if not call.check_mode:
             _remove(call, removal, plan)
-            call.save(Record(operation_id=call.operation_id or "", boot_id=call.boot_id()))
+            # A migration away from here that left its note is no part of what was made here.
+            call.save(Record(operation_id=call.operation_id or "", boot_id=call.boot_id(), move=known.move, created=known.created))
     serials = list(dict.fromkeys(serial for serial, _target, _lun in removal.places))
     there = {path.serial for path in plan.paths}
     before = {serial: ATTACHED if serial in there else ABSENT for serial in serials}
@@ -267,6 +273,17 @@ def restore(call: Call) -> Outcome:
         before=before,
         after=dict.fromkeys(before, ABSENT),
     )
+
+
+def note_move(call: Call, move: Move | None) -> tuple[dict[str, t.Any] | None, bool]:
+    """Note a migration away from this host, or that there is none any more. The note that was there, and whether it changes."""
+    with call.locked(()):
+        known = call.load()
+        changed = known.move != move
+        if not call.check_mode and (changed or move):
+            # The same note again says that the operation is alive.
+            call.save(replace(known, move=move))
+    return known.move.to_dict() if known.move else None, changed
 
 
 def _remove(call: Call, removal: Removal, plan: RemovalPlan) -> None:
@@ -280,4 +297,4 @@ def _gone(initiator: str) -> dict[str, t.Any]:
     return {"initiator": initiator, "device_path": None, "nodes": [], "identity": None, "made": False, "unproven": None}
 
 
-__all__ = ("Call", "Outcome", "attach_volumes", "detach_volumes", "restore")
+__all__ = ("Call", "Outcome", "attach_volumes", "detach_volumes", "note_move", "restore")

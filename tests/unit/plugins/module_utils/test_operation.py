@@ -5,12 +5,23 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from ansible_collections.lunshift.migration.plugins.module_utils._errors import MigrationError
-from ansible_collections.lunshift.migration.plugins.module_utils._operation import MadePath, MadeTarget, Record, RecordStore, locked
+from ansible_collections.lunshift.migration.plugins.module_utils._operation import (
+    MadePath,
+    MadeTarget,
+    Move,
+    Record,
+    RecordStore,
+    is_locked,
+    locked,
+)
 
 TARGET = MadeTarget("192.0.2.10", 3260, "iqn.2026-11.example:hostb", session=True, node_record=True)
 PATH = MadePath("vol1", "192.0.2.10", 3260, "iqn.2026-11.example:hostb", 1)
@@ -24,7 +35,52 @@ def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
     store = RecordStore(str(tmp_path / "records"))
     made = record(paths=(PATH,), targets=(TARGET,), connection_infos={"vol1": {"data": {}}})
     store.save(made)
-    assert store.load("op1") == made
+    assert store.load("op1") == replace(made, created=str(store.load("op1").created))  # type: ignore[union-attr]
+
+
+def test_a_record_remembers_when_it_was_made(tmp_path: Path) -> None:
+    store = RecordStore(str(tmp_path))
+    store.save(record(paths=(PATH,), created="2026-11-22T05:00:00Z"))
+    known = store.load("op1")
+    assert known
+    store.save(known.merged(record(targets=(TARGET,))))
+    assert json.loads((tmp_path / "op1.json").read_text())["created"] == "2026-11-22T05:00:00Z"
+    store.save(replace(known, created=None))
+    assert str(store.load("op1").created) > "2026-11-22T05:00:00Z"  # type: ignore[union-attr]
+
+
+def test_a_move_is_saved_loaded_and_outlives_a_boot(tmp_path: Path) -> None:
+    store = RecordStore(str(tmp_path))
+    move = Move("web1", "hostb", True, ({"serial": "vol1", "connection_info": {"data": {}}, "initiator": "kernel"},))
+    store.save(record(move=move, paths=(PATH,)))
+    known = store.load("op1")
+    assert known
+    assert known.move == move
+    assert known.in_boot("boot-2").move == move
+    assert not known.in_boot("boot-2").empty
+    assert known.without_volumes({"vol1"}).move == move
+
+
+def test_a_record_of_release_0_1_0_is_read(tmp_path: Path) -> None:
+    store = RecordStore(str(tmp_path))
+    store.save(record(paths=(PATH,)))
+    content = json.loads((tmp_path / "op1.json").read_text())
+    del content["move"], content["created"]
+    (tmp_path / "op1.json").write_text(json.dumps(content))
+    assert store.load("op1") == record(paths=(PATH,))
+
+
+def test_all_records_are_listed_with_their_age(tmp_path: Path) -> None:
+    store = RecordStore(str(tmp_path / "records"))
+    assert store.operation_ids() == []
+    for name in ("op2", "op1"):
+        store.save(replace(record(paths=(PATH,)), operation_id=name))
+    (tmp_path / "records" / "op3.json.77.new").touch()
+    assert store.operation_ids() == ["op1", "op2"]
+    os.utime(tmp_path / "records" / "op1.json", (time.time() - 100, time.time() - 100))
+    os.utime(tmp_path / "records" / "op2.json", (time.time() + 100, time.time() + 100))
+    assert 99 < store.age_s("op1") < 110
+    assert store.age_s("op2") == 0
 
 
 def test_only_root_can_read_a_record(tmp_path: Path) -> None:
@@ -124,7 +180,9 @@ def test_a_lock_excludes_and_is_freed(tmp_path: Path) -> None:
         with locked(["c"], 1, clock, clock.sleep, str(tmp_path)):
             pass
     with locked(["a", "b"], 0, clock, clock.sleep, str(tmp_path)):
-        pass
+        assert is_locked("a", str(tmp_path))
+    assert not is_locked("a", str(tmp_path))
+    assert not is_locked("never", str(tmp_path))
 
 
 def test_a_lock_is_freed_when_its_holder_fails(tmp_path: Path) -> None:
