@@ -205,6 +205,12 @@ class RecordStore:
         return os.path.join(self._directory, f"{checked_id(operation_id)}{_SUFFIX}")
 
 
+def noted_move(operation_id: str, store: RecordStore | None = None) -> Move | None:
+    """The migration that was noted under this id. An id that cannot name a record has none."""
+    known = (store or RecordStore()).load(operation_id) if _ID.fullmatch(operation_id) else None
+    return known.move if known else None
+
+
 def checked_id(operation_id: str) -> str:
     """The id itself, which is a file name; an error when it cannot be one."""
     if not _ID.fullmatch(operation_id):
@@ -311,4 +317,5 @@ __all__ = (
     "is_locked",
     "lock_of",
     "locked",
+    "noted_move",
 )

@@ -24,6 +24,7 @@ from ansible_collections.lunshift.migration.plugins.module_utils._migration.job 
 from ansible_collections.lunshift.migration.plugins.module_utils._migration.outcome import outcome
 from ansible_collections.lunshift.migration.plugins.module_utils._migration.prepare import Prepared, Request, prepare, refuse, scrub
 from ansible_collections.lunshift.migration.plugins.module_utils._migration.statistics import completed
+from ansible_collections.lunshift.migration.plugins.module_utils._operation import noted_move
 
 CONNECT_TIMEOUT_S = 20.0
 ABORT_WAIT_S = 30.0
@@ -135,7 +136,10 @@ class Migration:
             )
         # A run that was killed has not carried autostart over.
         autostart = (directory.read_notes() if directory else {}).get("autostart")
-        actions = [] if autostart is None else self._carry_autostart(bool(autostart), destination)
+        if autostart is None:
+            move = noted_move(request.operation_id)
+            autostart = move.autostart if move else None
+        actions = [] if autostart is None else self._carry_autostart(bool(autostart), destination, change=directory is not None)
         return {
             "changed": bool(actions),
             "name": destination.name,
@@ -222,20 +226,21 @@ class Migration:
             "diff": {"prepared": prepared.difference},
         }
 
-    def _carry_autostart(self, wanted: bool, destination: peers.View) -> list[str]:
-        """libvirt does not carry it over. What was done, in words."""
+    def _carry_autostart(self, wanted: bool, destination: peers.View, change: bool = True) -> list[str]:
+        """libvirt does not carry it over. What was done, or would be without ``change``, in words."""
         uri = self.request.destination_uri
         try:
             connection = self.opener(uri, CONNECT_TIMEOUT_S)
             handle = connection.call(lambda: connection.find(destination.name, destination.uuid))
             if bool(connection.call(handle.autostart)) == wanted:
                 return []
-            connection.call(handle.setAutostart, int(wanted))
+            if change:
+                connection.call(handle.setAutostart, int(wanted))
         except MigrationError as exc:
             command = ["virsh", "autostart", *([] if wanted else ["--disable"]), str(destination.name)]
             self.warn(f"{exc}. So autostart could not be carried over; run '{shlex.join(command)}' on the destination")
             return []
-        return [f"{'enabled' if wanted else 'disabled'} autostart of domain {destination.name} at {uri}"]
+        return [f"{'' if change else 'would have '}{'enabled' if wanted else 'disabled'} autostart of domain {destination.name} at {uri}"]
 
     def _statistics_of_destination(self, destination: peers.View) -> dict[str, int | None] | None:
         """The destination keeps the numbers as well, for whoever asks first and leaves them there."""

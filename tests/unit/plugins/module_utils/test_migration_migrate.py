@@ -17,6 +17,7 @@ from ansible_collections.lunshift.migration.plugins.module_utils._migration.fail
 from ansible_collections.lunshift.migration.plugins.module_utils._migration.migrate import Migration
 from ansible_collections.lunshift.migration.plugins.module_utils._migration.prepare import Request
 from ansible_collections.lunshift.migration.plugins.module_utils._migration.statistics import progress
+from ansible_collections.lunshift.migration.plugins.module_utils._operation import Move
 from ansible_collections.lunshift.migration.tests.unit.fake_libvirt import (
     DESTINATION,
     DESTINATION_PATH,
@@ -174,6 +175,18 @@ def test_what_a_killed_run_left_undone_is_done() -> None:
     result = bench.run()
     assert (result["changed"], arrived.autostart_value) == (True, 1)
     assert bench.run()["changed"] is False
+
+
+def test_a_killed_run_left_autostart_in_the_operation_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(migrate_module, "noted_move", lambda operation_id: Move("web1", "hostb", autostart=True))
+    bench = Bench()
+    arrived = bench.arrive()
+    foretold = bench.run(check_mode=True)
+    assert (foretold["changed"], arrived.autostart_value) == (True, 0)
+    assert foretold["actions"] == [f"would have enabled autostart of domain web1 at {DESTINATION}"]
+    result = bench.run()
+    assert (result["changed"], arrived.autostart_value) == (True, 1)
+    assert not bench.run()["changed"]
 
 
 def test_a_left_over_definition_is_told() -> None:
