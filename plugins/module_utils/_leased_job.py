@@ -10,7 +10,6 @@ Each job has a directory, named after its operation id, for as long as it runs::
 
     /run/lunshift-migration/jobs/<operation id>/lease          each poll of the controller touches it
                                                /progress.json  what the job last said of itself
-                                               /notes.json     what a later run has to know, should the job be killed
                                                /controls.json  limits that somebody gave the running job in its middle
 
 The directory itself is locked by the job. What the job returned waits in
@@ -153,13 +152,6 @@ class JobDirectory:
 
     def write_progress(self, progress: t.Mapping[str, t.Any]) -> None:
         _write_json(self.path / "progress.json", progress)
-
-    def write_notes(self, notes: t.Mapping[str, t.Any]) -> None:
-        _write_json(self.path / "notes.json", notes)
-
-    def read_notes(self) -> dict[str, t.Any]:
-        """What a job for the same operation left when it was killed; empty when there was none."""
-        return _read_json(self.path / "notes.json") or {}
 
     def read_controls(self) -> dict[str, t.Any] | None:
         """What was handed over since the job began; None when nobody did, or while the file is not whole."""

@@ -70,7 +70,7 @@ RETURN = r"""
 exists:
   description:
     - Whether the host has such a domain.
-    - When not, of the other values only RV(name) and RV(uuid) (as asked for), RV(state) (null) and RV(host) are given.
+    - When not, of the other values only RV(name) and RV(uuid) (as asked for), RV(state) (null), RV(switchover) and RV(host) are given.
   returned: success
   type: bool
 name:
@@ -122,6 +122,23 @@ job:
     remaining_bytes:
       description: What is left to move.
       type: int
+switchover:
+  description:
+    - What M(lunshift.migration.domain_migrate) left pending on this host, its source; null when nothing is pending.
+    - It stays when the domain has gone, and then it is found by the name that was asked for.
+  returned: success
+  type: dict
+  version_added: 0.2.0
+  contains:
+    mode:
+      description: The V(guarded) or V(direct) switchover that the migration was begun with.
+      type: str
+    resume:
+      description: Whether the guest ran when the migration began, and has not been resumed since.
+      type: bool
+    uuid:
+      description: UUID of the domain.
+      type: str
 persistent:
   description: Whether libvirt stores a definition of the domain.
   returned: when the domain exists
@@ -192,6 +209,7 @@ import typing as t
 
 from ansible_collections.lunshift.migration.plugins.module_utils._libvirt.connection import bounded, open_connection
 from ansible_collections.lunshift.migration.plugins.module_utils._libvirt.domain import describe
+from ansible_collections.lunshift.migration.plugins.module_utils._migration.switchover import read_note
 from ansible_collections.lunshift.migration.plugins.module_utils._module import make_module, run
 
 
@@ -213,7 +231,8 @@ def main() -> None:
         connection = open_connection(params["uri"], params["timeout"])
         result = bounded(lambda: describe(connection, params["name"], params["uuid"]), params["timeout"], str(connection))
         connection.close()
-        return {"changed": False, **result}
+        note = read_note(result["uuid"], result["name"])
+        return {"changed": False, **result, "switchover": note.to_dict() if note else None}
 
     run(module, work)
 

@@ -102,6 +102,18 @@ options:
     description: Migrate even a domain that OpenStack Nova manages. Nova would not know of the move.
     type: bool
     default: false
+  switchover:
+    description:
+      - How the guest begins to run on the destination.
+      - With V(guarded) libvirt leaves it paused there, and the job resumes it when the source's own libvirt says that the domain is gone
+        from the source. When libvirt's last message is lost, the guest then runs on one host only. It costs some milliseconds.
+      - With V(direct) libvirt resumes it by itself. When its last message is lost, BOTH hosts run the guest. Post-copy needs this.
+      - With V(guarded) a process on the source takes the last step when the job is killed; and a later run takes it, too.
+      - A guest that was paused before stays paused.
+    type: str
+    choices: [guarded, direct]
+    default: guarded
+    version_added: 0.2.0
   _ticket:
     description: Of the collection's own action plugin, which starts the job in the background under this name. Leave it out.
     type: str
@@ -176,6 +188,9 @@ source:
     job:
       description: The libvirt job that runs on it, as M(lunshift.migration.domain_info) returns it; null when there is no domain.
       type: dict
+    switchover:
+      description: What is pending of its switchover, as M(lunshift.migration.domain_info) returns it.
+      type: dict
     problem:
       description: Why the host could not be asked.
       type: str
@@ -226,6 +241,10 @@ seconds:
   description: How long libvirt's call took.
   returned: when the domain was migrated
   type: float
+resume_ms:
+  description: For how many milliseconds the guest stood still after libvirt's part of a guarded switchover; null when that is not known.
+  returned: when the domain was migrated
+  type: int
 autostart:
   description: Whether the domain starts with its host; carried over to the destination.
   returned: when the domain was migrated
@@ -245,7 +264,8 @@ blockers:
   type: list
   elements: dict
 error_id:
-  description: Stable name of the kind of error, for example V(blocked), V(domain_changed), V(timeout), V(lease_lapsed), V(libvirt_error).
+  description: Stable name of the kind of error, for example V(blocked), V(domain_changed), V(timeout), V(lease_lapsed), V(resume_pending),
+    V(libvirt_error).
   returned: on failure
   type: str
 libvirt:
@@ -280,6 +300,7 @@ def main() -> None:
             "lease_s": {"type": "int", "default": 60},
             "on_controller_loss": {"type": "str", "choices": ["abort", "continue"], "default": "abort"},
             "allow_nova_managed": {"type": "bool", "default": False},
+            "switchover": {"type": "str", "choices": ["guarded", "direct"], "default": "guarded"},
             # Of the action plugin: run in the background, under this ticket.
             "_ticket": {"type": "str"},
         },
@@ -304,6 +325,7 @@ def main() -> None:
         lease_s=params["lease_s"] if params["_ticket"] else 0,
         abort_without_controller=params["on_controller_loss"] == "abort",
         allow_nova_managed=params["allow_nova_managed"],
+        switchover=params["switchover"],
     )
     migration = Migration(request, warn=module.warn)
 

@@ -60,7 +60,7 @@ class FakeDomain:
         self.aborted = threading.Event()
         self.migration_error: LibvirtError | None = None
         self.arrives = True
-        self.arrives_as = [1, 2]
+        self.arrives_as: list[int] | None = None
 
     def name(self) -> str:
         return "web1"
@@ -101,6 +101,10 @@ class FakeDomain:
             return {"type": 3, "downtime": 77, "time_elapsed": 1000}
         return self.job
 
+    def resume(self) -> None:
+        self.calls.append(("resume",))
+        self.current_state = [1, 5]
+
     def abortJob(self) -> None:
         self.calls.append(("abortJob",))
         self.job = {"type": 0}
@@ -129,7 +133,7 @@ class FakeDomain:
         if self.arrives:
             arrived = FakeDomain(self.api, str(parameters[self.api.VIR_MIGRATE_PARAM_DEST_XML]))
             arrived.persistent = bool(flags & self.api.VIR_MIGRATE_PERSIST_DEST)
-            arrived.current_state = self.arrives_as
+            arrived.current_state = self.arrives_as or ([3, 1] if flags & self.api.VIR_MIGRATE_PAUSED else [1, 2])
             self.api.hosts[uri].domains = [arrived]
             self.api.hosts[SOURCE].domains = []
         if self.migration_error:
@@ -195,7 +199,7 @@ class FakeLibvirt:
     VIR_DOMAIN_JOB_STATS_COMPLETED, VIR_DOMAIN_JOB_STATS_KEEP_COMPLETED = 1, 2
     VIR_DOMAIN_EVENT_ID_JOB_COMPLETED = 21
     VIR_MIGRATE_LIVE, VIR_MIGRATE_PEER2PEER, VIR_MIGRATE_PERSIST_DEST = 1, 2, 8
-    VIR_MIGRATE_UNDEFINE_SOURCE, VIR_MIGRATE_ABORT_ON_ERROR = 16, 4096
+    VIR_MIGRATE_UNDEFINE_SOURCE, VIR_MIGRATE_PAUSED, VIR_MIGRATE_ABORT_ON_ERROR = 16, 32, 4096
     VIR_MIGRATE_PARAM_DEST_XML, VIR_MIGRATE_PARAM_PERSIST_XML = "destination_xml", "persistent_xml"
     VIR_MIGRATE_PARAM_BANDWIDTH = "bandwidth"
 

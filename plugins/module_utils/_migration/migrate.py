@@ -12,7 +12,7 @@ import platform
 import shlex
 import time
 import typing as t
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ansible_collections.lunshift.migration.plugins.module_utils._errors import MigrationError
 from ansible_collections.lunshift.migration.plugins.module_utils._leased_job import Clock, JobDirectory, Lease
@@ -24,6 +24,14 @@ from ansible_collections.lunshift.migration.plugins.module_utils._migration.job 
 from ansible_collections.lunshift.migration.plugins.module_utils._migration.outcome import outcome
 from ansible_collections.lunshift.migration.plugins.module_utils._migration.prepare import Prepared, Request, prepare, refuse, scrub
 from ansible_collections.lunshift.migration.plugins.module_utils._migration.statistics import completed
+from ansible_collections.lunshift.migration.plugins.module_utils._migration.switchover import (
+    GUARDED,
+    Note,
+    Switchover,
+    read_note,
+    remove_note,
+)
+from ansible_collections.lunshift.migration.plugins.module_utils._migration.watcher import Watcher
 from ansible_collections.lunshift.migration.plugins.module_utils._operation import noted_move
 
 CONNECT_TIMEOUT_S = 20.0
@@ -41,6 +49,7 @@ class Migration:
     request: Request
     warn: t.Callable[[str], None]
     opener: Opener = open_connection
+    watcher: t.Callable[[str], Watcher] = Watcher
     clock: Clock = time.monotonic
     sleep: t.Callable[[float], None] = time.sleep
 
@@ -79,11 +88,18 @@ class Migration:
 
     def migrate(self, check_mode: bool) -> Result:
         if check_mode:
-            return self._migrate(None)
+            return self._migrate(None, None)
         with JobDirectory(self.request.operation_id) as directory:
-            return self._migrate(directory)
+            if self.request.switchover != GUARDED:
+                return self._migrate(directory, None)
+            # Before anything of libvirt exists in this process.
+            watcher = self.watcher(self.request.uri)
+            try:
+                return self._migrate(directory, watcher)
+            finally:
+                watcher.release()
 
-    def _migrate(self, directory: JobDirectory | None) -> Result:
+    def _migrate(self, directory: JobDirectory | None, watcher: Watcher | None) -> Result:
         request = self.request
         lease = Lease(directory.lease_path, request.lease_s, self.clock) if directory else None
         connection = self.opener(request.uri, CONNECT_TIMEOUT_S, watch=True)
@@ -91,7 +107,7 @@ class Migration:
         known = (domain.name, domain.uuid) if domain else (request.name, request.uuid)
         destination = peers.look(request.destination_uri, *known, self.opener)
         if domain is None or not domain.state.active:
-            return self._settle(domain, destination, directory)
+            return self._settle(connection, domain, destination, is_check=directory is None)
         refuse(request, domain, destination)
         if destination.exists is None:
             self.warn(
@@ -108,15 +124,14 @@ class Migration:
                 "actions": [f"would migrate domain {domain.name} from {platform.node()} to {request.destination_uri}"],
                 "diff": {"prepared": prepared.difference},
             }
-        directory.write_notes({"autostart": domain.autostart})
-        return self._run(connection, prepared, directory, lease)
+        return self._run(connection, prepared, directory, lease, watcher)
 
     def _identity(self, domain: Domain) -> Result:
         return {"name": domain.name, "uuid": domain.uuid}
 
     # -- nothing to migrate ------------------------------------------------------------------------------------------
 
-    def _settle(self, domain: Domain | None, destination: peers.View, directory: JobDirectory | None) -> Result:
+    def _settle(self, connection: Connection, domain: Domain | None, destination: peers.View, *, is_check: bool) -> Result:
         """The domain does not run here. Fine when it runs there: then a former run has moved it."""
         request = self.request
         source = _as_view(domain) if domain else peers.View(exists=False, name=request.name, uuid=request.uuid)
@@ -134,12 +149,9 @@ class Migration:
                 f" {request.destination_uri}; starting it would open its volumes twice. Remove it with 'virsh undefine"
                 f" {shlex.quote(domain.name)}'"
             )
-        # A run that was killed has not carried autostart over.
-        autostart = (directory.read_notes() if directory else {}).get("autostart")
-        if autostart is None:
-            move = noted_move(request.operation_id)
-            autostart = move.autostart if move else None
-        actions = [] if autostart is None else self._carry_autostart(bool(autostart), destination, change=directory is not None)
+        actions = self._settle_pending(connection, destination, is_check=is_check)
+        if actions and not is_check:
+            destination = peers.look(request.destination_uri, destination.name, destination.uuid, self.opener)
         return {
             "changed": bool(actions),
             "name": destination.name,
@@ -151,31 +163,69 @@ class Migration:
             "diff": {"prepared": ""},
         }
 
+    def _settle_pending(self, connection: Connection, destination: peers.View, *, is_check: bool) -> list[str]:
+        """A run that was killed has neither resumed the guest nor carried autostart over."""
+        note, state, actions = read_note(destination.uuid), destination.state, []
+        if note and note.waits and state and state.state != "running":
+            if (state.state, state.reason) != ("paused", "user"):
+                return []  # Somebody has to repair what halted it first.
+            actions.append(f"{'would resume' if is_check else 'resumed'} domain {note.name} at {note.destination_uri}")
+            if not is_check:
+                Switchover(note, connection, self.opener, clock=self.clock, sleep=self.sleep).finish()
+        told = note or noted_move(self.request.operation_id)
+        if told:
+            actions += self._carry_autostart(told.autostart, destination, change=not is_check)
+        if note and not is_check:
+            remove_note(note.uuid)
+        return actions
+
     # -- the migration -----------------------------------------------------------------------------------------------
 
-    def _run(self, connection: Connection, prepared: Prepared, directory: JobDirectory, lease: Lease) -> Result:
+    def _run(self, connection: Connection, prepared: Prepared, directory: JobDirectory, lease: Lease, watcher: Watcher | None) -> Result:
         request, domain = self.request, prepared.domain
         limits = Limits(request.timeout_s, request.downtime_ms, request.abort_without_controller)
+        note = Note(
+            uuid=domain.uuid,
+            name=domain.name,
+            mode=request.switchover,
+            resume=domain.state.state == "running",
+            autostart=domain.autostart,
+            destination_uri=request.destination_uri,
+        )
+        switchover = Switchover(note, connection, self.opener, clock=self.clock, sleep=self.sleep)
+        switchover.begin()
+        if watcher:
+            watcher.arm(domain.uuid)
 
         def start() -> None:
             connection.translate(domain.handle.migrateToURI3, request.destination_uri, prepared.parameters, prepared.flags)
+            switchover.try_once()
 
         job = MigrationJob(connection, domain.handle, start, directory, lease, limits, clock=self.clock)
         try:
             end = job.run()
+            if end.error is None:
+                switchover.finish()
         except MigrationError as exc:
             raise self._failure(exc, prepared, job.last_progress.to_dict(), *self._both(domain)) from exc
         directory.write_progress({**job.last_progress.to_dict(), "phase": "finishing"})
         source, destination = self._both(domain)
         if end.error is not None:
             if source.exists is not False or not destination.active:
-                raise self._failure(end.error, prepared, job.last_progress.to_dict(), source, destination) from end.error
+                failure = self._failure(end.error, prepared, job.last_progress.to_dict(), source, destination)
+                if failure.details["outcome"] == "stayed":
+                    switchover.end()
+                raise failure from end.error
             # libvirt may report an error after the domain has arrived.
             self.warn(f"the domain has moved, although libvirt said: {scrub(str(end.error), prepared.secrets)}")
-        return self._success(prepared, end, source, destination)
+            switchover.finish()
+            source, destination = self._both(domain)
+        return self._success(prepared, end, switchover, source, destination)
 
     def _both(self, domain: Domain) -> tuple[peers.View, peers.View]:
-        return peers.look_at_both(self.request.uri, self.request.destination_uri, domain.name, domain.uuid, self.opener)
+        source, destination = peers.look_at_both(self.request.uri, self.request.destination_uri, domain.name, domain.uuid, self.opener)
+        note = read_note(domain.uuid)
+        return replace(source, switchover=note.to_dict() if note else None), destination
 
     def _failure(
         self, error: MigrationError, prepared: Prepared, progress: Result, source: peers.View, destination: peers.View
@@ -198,7 +248,7 @@ class Migration:
             details["libvirt"] = {**said_by_libvirt, "message": scrub(said_by_libvirt["message"], prepared.secrets)}
         return MigrationError(scrub(message, prepared.secrets), error_id=_error_id(error), **details)
 
-    def _success(self, prepared: Prepared, end: JobEnd, source: peers.View, destination: peers.View) -> Result:
+    def _success(self, prepared: Prepared, end: JobEnd, switchover: Switchover, source: peers.View, destination: peers.View) -> Result:
         request, domain = self.request, prepared.domain
         actions = [f"migrated domain {domain.name} from {platform.node()} to {request.destination_uri}"]
         result = _outcome(source, destination)
@@ -211,6 +261,8 @@ class Migration:
             )
         if domain.persistent:
             actions += self._carry_autostart(domain.autostart, destination)
+        switchover.end()
+        source = replace(source, switchover=None)
         if end.lease_lapsed:
             self.warn("the controller was lost in the middle; the migration went on, as on_controller_loss says")
         return {
@@ -221,6 +273,7 @@ class Migration:
             "outcome": result,
             "statistics": end.statistics or self._statistics_of_destination(destination),
             "seconds": end.seconds,
+            "resume_ms": switchover.waited_ms,
             "autostart": domain.autostart,
             "actions": actions,
             "diff": {"prepared": prepared.difference},

@@ -39,6 +39,7 @@ class View:
     state: DomainState | None = None
     persistent: bool = False
     job: t.Mapping[str, t.Any] | None = None
+    switchover: t.Mapping[str, t.Any] | None = None
     problem: str | None = None
     hangs: bool = False
 
@@ -55,6 +56,7 @@ class View:
             "state": self.state.to_dict() if self.state else None,
             "persistent": self.persistent,
             "job": self.job,
+            "switchover": self.switchover,
             "problem": self.problem,
         }
 

@@ -21,6 +21,7 @@ from ansible_collections.lunshift.migration.plugins.module_utils._errors import 
 from ansible_collections.lunshift.migration.plugins.module_utils._libvirt.connection import Connection
 from ansible_collections.lunshift.migration.plugins.module_utils._libvirt.domain import Domain
 from ansible_collections.lunshift.migration.plugins.module_utils._migration.peers import View
+from ansible_collections.lunshift.migration.plugins.module_utils._migration.switchover import GUARDED
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class Request:
     lease_s: float = 0
     abort_without_controller: bool = True
     allow_nova_managed: bool = False
+    switchover: str = GUARDED
 
     @property
     def label(self) -> str:
@@ -101,6 +103,14 @@ def _destination_blockers(request: Request, domain: Domain, destination: View) -
                 " Repair libvirt on the destination",
             }
         ]
+    if destination.exists is None and request.switchover == GUARDED:
+        return [
+            {
+                "id": "destination_not_seen",
+                "message": f"{destination.problem}. A guarded switchover resumes the guest there from this host: let this host's root use"
+                f" {request.destination_uri}, or choose switchover: direct",
+            }
+        ]
     if not destination.exists:
         return []  # What cannot be asked from here may still be reached by libvirt's daemon.
     where = request.destination_uri
@@ -136,6 +146,8 @@ def prepare(connection: Connection, request: Request, domain: Domain) -> Prepare
         differences.append(_domain_xml.diff(domain.inactive_xml, persistent, "stored on the source", "stored on the destination"))
         # One without the other would leave a definition on both hosts, or on none.
         flags |= api.VIR_MIGRATE_PERSIST_DEST | api.VIR_MIGRATE_UNDEFINE_SOURCE
+    if request.switchover == GUARDED:
+        flags |= api.VIR_MIGRATE_PAUSED
     if request.bandwidth_mib:
         parameters[api.VIR_MIGRATE_PARAM_BANDWIDTH] = request.bandwidth_mib
     difference = "".join(f"{part}\n" for part in differences if part)

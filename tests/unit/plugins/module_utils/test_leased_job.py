@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import stat
 import threading
@@ -141,15 +140,6 @@ def test_who_only_looks_does_not_keep_a_job_from_starting() -> None:
                 pass
     finally:
         stop.set()
-
-
-def test_a_killed_jobs_notes_are_there_for_the_next(run_directory: Path) -> None:
-    path = job_path("web1")
-    path.mkdir(parents=True)
-    (path / "notes.json").write_text(json.dumps({"autostart": True}))
-    assert not is_running("web1")
-    with JobDirectory("web1") as directory:
-        assert directory.read_notes() == {"autostart": True}
 
 
 @pytest.mark.parametrize("operation_id", ["..", "a/b", "a b", ".", "web:1", "ü"])

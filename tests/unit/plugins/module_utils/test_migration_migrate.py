@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import threading
 import typing as t
+from dataclasses import replace
 
 import pytest
 from ansible_collections.lunshift.migration.plugins.module_utils import _leased_job
@@ -13,10 +14,12 @@ from ansible_collections.lunshift.migration.plugins.module_utils._errors import 
 from ansible_collections.lunshift.migration.plugins.module_utils._libvirt.connection import Connection, open_connection
 from ansible_collections.lunshift.migration.plugins.module_utils._migration import job as job_module
 from ansible_collections.lunshift.migration.plugins.module_utils._migration import migrate as migrate_module
+from ansible_collections.lunshift.migration.plugins.module_utils._migration import switchover as switchover_module
 from ansible_collections.lunshift.migration.plugins.module_utils._migration.failures import remedy
 from ansible_collections.lunshift.migration.plugins.module_utils._migration.migrate import Migration
 from ansible_collections.lunshift.migration.plugins.module_utils._migration.prepare import Request
 from ansible_collections.lunshift.migration.plugins.module_utils._migration.statistics import progress
+from ansible_collections.lunshift.migration.plugins.module_utils._migration.switchover import Note, read_note, write_note
 from ansible_collections.lunshift.migration.plugins.module_utils._operation import Move
 from ansible_collections.lunshift.migration.tests.unit.fake_libvirt import (
     DESTINATION,
@@ -34,6 +37,20 @@ if t.TYPE_CHECKING:
     from pathlib import Path
 
 UUID = "11111111-2222-4333-8444-555555555555"
+PENDING = Note(uuid=UUID, name="web1", mode="guarded", resume=True, autostart=False, destination_uri=DESTINATION)
+
+
+class FakeWatcher:
+    """What the job told its watcher, which would be another process."""
+
+    def __init__(self, uri: str) -> None:
+        self.said = [uri]
+
+    def arm(self, uuid: str) -> None:
+        self.said.append(uuid)
+
+    def release(self) -> None:
+        self.said.append("released")
 
 
 class Bench:
@@ -41,6 +58,7 @@ class Bench:
         self.api = FakeLibvirt()
         self.api.domain.release.set()
         self.warnings: list[str] = []
+        self.watchers: list[FakeWatcher] = []
         given = domain_xml(source=DESTINATION_PATH, password="(redacted)").replace("192.0.2.11", "192.0.2.12")
         self.request = Request(
             **{
@@ -60,7 +78,11 @@ class Bench:
 
     @property
     def migration(self) -> Migration:
-        return Migration(self.request, self.warnings.append, opener=self.open)
+        return Migration(self.request, self.warnings.append, opener=self.open, watcher=self.watch)
+
+    def watch(self, uri: str) -> t.Any:
+        self.watchers.append(FakeWatcher(uri))
+        return self.watchers[-1]
 
     def run(self, check_mode: bool = False) -> dict[str, t.Any]:
         return self.migration.migrate(check_mode)
@@ -87,6 +109,10 @@ class Bench:
 def _own_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "run").mkdir()
     monkeypatch.setattr(_leased_job, "JOBS", tmp_path / "run" / "jobs")
+    monkeypatch.setattr(switchover_module, "NOTES", tmp_path / "lib" / "switchovers")
+    monkeypatch.setattr(switchover_module, "RETRY_S", 0.01)
+    monkeypatch.setattr(switchover_module, "RESUME_PATIENCE_S", 0.2)
+    (tmp_path / "lib").mkdir()
     monkeypatch.setattr(job_module, "EVENT_WAIT_S", 0.2)
     monkeypatch.setattr(migrate_module, "ABORT_WAIT_S", 0.2)
 
@@ -98,7 +124,7 @@ def test_a_domain_moves() -> None:
     assert result["outcome"] == "moved"
     assert result["statistics"]["downtime_ms"] == 62
     assert result["actions"] == [f"migrated domain web1 from {migrate_module.platform.node()} to {DESTINATION}"]
-    assert (result["source"]["exists"], result["destination"]["state"]["reason"]) == (False, "migrated")
+    assert (result["source"]["exists"], result["destination"]["state"]["reason"]) == (False, "unpaused")
     assert bench.warnings == []
     assert bench.sent[0]["bandwidth"] == 100
 
@@ -123,7 +149,7 @@ def test_live_and_stored_definition_come_each_from_their_own() -> None:
     assert "/dev/next-boot-b" in parameters["persistent_xml"]
     assert "<memory>2</memory>" in parameters["persistent_xml"]
     assert "<memory>" not in parameters["destination_xml"]
-    assert flags == 1 | 2 | 8 | 16 | 4096
+    assert flags == 1 | 2 | 8 | 16 | 32 | 4096
 
 
 def test_a_transient_domain_stays_transient() -> None:
@@ -132,7 +158,7 @@ def test_a_transient_domain_stays_transient() -> None:
     bench.run()
     parameters, flags = bench.sent
     assert "persistent_xml" not in parameters
-    assert flags == 1 | 2 | 4096
+    assert flags == 1 | 2 | 32 | 4096
 
 
 def test_autostart_is_carried_over() -> None:
@@ -144,7 +170,7 @@ def test_autostart_is_carried_over() -> None:
 
 
 def test_autostart_that_cannot_be_carried_over_names_the_command() -> None:
-    bench = Bench()
+    bench = Bench(switchover="direct")
     bench.api.domain.autostart_value = 1
     bench.api.unreachable = {DESTINATION}
     result = bench.run()
@@ -169,11 +195,12 @@ def test_a_domain_that_has_moved_is_left_alone() -> None:
 def test_what_a_killed_run_left_undone_is_done() -> None:
     bench = Bench()
     arrived = bench.arrive()
-    left = _leased_job.job_path("web1")
-    left.mkdir(parents=True)
-    (left / "notes.json").write_text('{"autostart": true}')
+    arrived.current_state = [3, 1]
+    write_note(replace(PENDING, autostart=True))
+    assert bench.run(check_mode=True)["actions"][0] == f"would resume domain web1 at {DESTINATION}"
     result = bench.run()
-    assert (result["changed"], arrived.autostart_value) == (True, 1)
+    assert (result["changed"], arrived.autostart_value, result["destination"]["state"]["state"]) == (True, 1, "running")
+    assert read_note(UUID) is None
     assert bench.run()["changed"] is False
 
 
@@ -187,6 +214,15 @@ def test_a_killed_run_left_autostart_in_the_operation_record(monkeypatch: pytest
     result = bench.run()
     assert (result["changed"], arrived.autostart_value) == (True, 1)
     assert not bench.run()["changed"]
+
+
+def test_what_halted_a_guest_has_to_be_repaired_before_it_is_resumed() -> None:
+    bench = Bench()
+    bench.arrive().current_state = [3, 5]
+    write_note(PENDING)
+    result = bench.run()
+    assert (result["changed"], result["outcome"]) == (False, "paused_on_destination")
+    assert read_note(UUID) == PENDING
 
 
 def test_a_left_over_definition_is_told() -> None:
@@ -289,7 +325,7 @@ def test_an_error_is_told_with_what_both_hosts_say() -> None:
 
 
 def test_an_error_with_a_destination_that_does_not_answer() -> None:
-    bench = Bench()
+    bench = Bench(switchover="direct")
     bench.api.domain.arrives = False
     bench.api.domain.migration_error = LibvirtError("internal error: client socket is closed", 1)
     bench.api.unreachable = {DESTINATION}
@@ -308,10 +344,102 @@ def test_an_error_after_the_domain_has_arrived_is_no_failure() -> None:
 
 
 def test_a_success_after_which_the_guest_stands_still_is_told() -> None:
-    bench = Bench()
+    bench = Bench(switchover="direct")
     bench.api.domain.arrives_as = [3, 5]
     assert bench.run()["outcome"] == "paused_on_destination"
     assert "destination paused (ioerror)" in bench.warnings[0]
+
+
+def test_a_guarded_guest_runs_only_when_the_source_has_it_no_more() -> None:
+    bench = Bench()
+    result = bench.run()
+    assert bench.sent[1] & 32
+    assert bench.api.hosts[DESTINATION].domains[0].calls == [("resume",)]
+    assert (result["destination"]["state"]["state"], result["source"]["switchover"]) == ("running", None)
+    assert result["resume_ms"] >= 0
+    assert bench.watchers[0].said == [SOURCE, UUID, "released"]
+    assert read_note(UUID) is None
+
+
+def test_a_source_that_still_has_the_domain_lets_nobody_resume() -> None:
+    bench = Bench()
+    stays = bench.api.domain
+    original = stays.migrateToURI3
+
+    def call_it_a_success(uri: str, parameters: dict[str, t.Any], flags: int) -> None:
+        original(uri, parameters, flags)
+        bench.api.hosts[SOURCE].domains = [stays]
+
+    stays.migrateToURI3 = call_it_a_success
+    error = bench.refused()
+    assert error.error_id == "resume_pending"
+    assert "is still active here" in str(error)
+    assert bench.api.hosts[DESTINATION].domains[0].calls == []
+    assert read_note(UUID) == PENDING
+
+
+def test_a_destination_that_cannot_be_asked_for_the_last_step_leaves_a_note() -> None:
+    bench = Bench()
+    original = bench.api.domain.migrateToURI3
+
+    def lose_it(uri: str, parameters: dict[str, t.Any], flags: int) -> None:
+        original(uri, parameters, flags)
+        bench.api.hosts[DESTINATION].lookupByUUIDString = lambda uuid: (nothing for nothing in ()).throw(LibvirtError("closed", 1))
+
+    bench.api.domain.migrateToURI3 = lose_it
+    error = bench.refused()
+    assert error.error_id == "resume_pending"
+    assert error.details["source"]["switchover"] == {"mode": "guarded", "resume": True, "uuid": UUID}
+    assert read_note(UUID) == PENDING
+    assert bench.watchers[0].said[-1] == "released"
+
+
+def test_a_guest_that_was_paused_before_stays_paused() -> None:
+    bench = Bench()
+    bench.api.domain.current_state = [3, 1]
+    result = bench.run()
+    assert (result["outcome"], result["destination"]["state"]["state"]) == ("moved", "paused")
+    assert bench.api.hosts[DESTINATION].domains[0].calls == []
+
+
+def test_a_guarded_switchover_needs_the_destination_from_the_start() -> None:
+    bench = Bench()
+    bench.api.unreachable = {DESTINATION}
+    assert [blocker["id"] for blocker in bench.refused().details["blockers"]] == ["destination_not_seen"]
+    assert bench.api.domain.calls == []
+
+
+def test_a_direct_switchover_is_libvirts_own() -> None:
+    bench = Bench(switchover="direct")
+    result = bench.run()
+    assert not bench.sent[1] & 32
+    assert (result["destination"]["state"]["reason"], result["resume_ms"]) == ("migrated", None)
+    assert bench.watchers == []
+    assert read_note(UUID) is None
+
+
+def test_a_domain_that_stayed_leaves_nothing_pending() -> None:
+    bench = Bench()
+    bench.api.domain.arrives = False
+    bench.api.domain.migration_error = LibvirtError("internal error: something", 1)
+    assert bench.refused().details["outcome"] == "stayed"
+    assert read_note(UUID) is None
+
+
+def test_an_end_that_is_not_known_stays_pending() -> None:
+    bench = Bench()
+    original = bench.api.domain.migrateToURI3
+
+    def fail(uri: str, parameters: dict[str, t.Any], flags: int) -> None:
+        bench.api.unreachable = {DESTINATION}
+        original(uri, parameters, flags)
+
+    bench.api.domain.arrives = False
+    bench.api.domain.migration_error = LibvirtError("internal error: client socket is closed", 1)
+    bench.api.domain.migrateToURI3 = fail
+    error = bench.refused()
+    assert error.details["outcome"] == "unknown"
+    assert read_note(UUID) == PENDING
 
 
 def test_an_abort_by_others_has_its_own_id() -> None:

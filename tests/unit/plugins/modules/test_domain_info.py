@@ -12,15 +12,21 @@ import pytest
 import yaml
 from ansible.module_utils.testing import patch_module_args
 from ansible_collections.lunshift.migration.plugins.module_utils._libvirt import connection
+from ansible_collections.lunshift.migration.plugins.module_utils._migration import switchover
 from ansible_collections.lunshift.migration.plugins.modules import domain_info
 from ansible_collections.lunshift.migration.tests.unit.fake_libvirt import SOURCE, FakeLibvirt
 
+if t.TYPE_CHECKING:
+    from pathlib import Path
+
 Answer = dict[str, t.Any]
+UUID = "11111111-2222-4333-8444-555555555555"
 
 
 @pytest.fixture
-def api(monkeypatch: pytest.MonkeyPatch) -> FakeLibvirt:
+def api(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeLibvirt:
     fake = FakeLibvirt()
+    monkeypatch.setattr(switchover, "NOTES", tmp_path / "switchovers")
     monkeypatch.setattr(connection, "load_api", lambda: fake)
     return fake
 
@@ -48,6 +54,24 @@ def test_a_domain_that_is_not_there_is_an_answer(api: FakeLibvirt, run: t.Callab
     answer = run(uuid="99999999-2222-4333-8444-555555555555")
     assert (answer["exists"], answer["changed"]) == (False, False)
     assert "failed" not in answer
+
+
+def test_what_a_migration_left_pending_is_told_even_when_the_domain_has_gone(api: FakeLibvirt, run: t.Callable[..., Answer]) -> None:
+    assert run(name="web1")["switchover"] is None
+    switchover.write_note(switchover.Note(UUID, "web1", "guarded", True, False, "qemu+tcp://hostb/system"))
+    documented = yaml.safe_load(domain_info.RETURN)["switchover"]["contains"]
+    assert set(run(name="web1")["switchover"]) == set(documented)
+    api.hosts[SOURCE].domains = []
+    for arguments in ({"name": "web1"}, {"uuid": UUID}):
+        answer = run(**arguments)
+        assert (answer["exists"], answer["switchover"]) == (False, {"mode": "guarded", "resume": True, "uuid": UUID})
+    assert run(name="web2")["switchover"] is None
+
+
+def test_a_note_that_cannot_be_read_is_not_taken_for_none(api: FakeLibvirt, run: t.Callable[..., Answer]) -> None:
+    switchover.NOTES.mkdir()
+    (switchover.NOTES / f"{UUID}.json").write_text("{}")
+    assert run(name="web1")["error_id"] == "switchover_note"
 
 
 def test_a_hung_daemon_ends_within_the_timeout(api: FakeLibvirt, run: t.Callable[..., Answer]) -> None:

@@ -14,6 +14,7 @@ import yaml
 from ansible.module_utils.testing import patch_module_args
 from ansible_collections.lunshift.migration.plugins.module_utils import _background, _leased_job
 from ansible_collections.lunshift.migration.plugins.module_utils._libvirt import connection
+from ansible_collections.lunshift.migration.plugins.module_utils._migration import switchover
 from ansible_collections.lunshift.migration.plugins.modules import domain_migrate, job_lease
 from ansible_collections.lunshift.migration.tests.unit.fake_libvirt import DESTINATION, DESTINATION_PATH, FakeLibvirt, domain_xml
 
@@ -33,6 +34,7 @@ def api(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeLibvirt:
     for place in (_leased_job, _background):
         monkeypatch.setattr(place, "RESULTS", tmp_path / "run" / "results")
     monkeypatch.setattr(_leased_job, "JOBS", tmp_path / "run" / "jobs")
+    monkeypatch.setattr(switchover, "NOTES", tmp_path / "run" / "switchovers")
     return fake
 
 
