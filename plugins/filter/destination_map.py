@@ -46,6 +46,12 @@ options:
     description: The destination's own listen addresses, by type.
     type: dict
     default: {}
+  eject:
+    description: Target devs of drives whose medium stays behind.
+    type: list
+    elements: str
+    default: []
+    version_added: 0.2.0
 seealso:
   - plugin: lunshift.migration.rewrite_disk_sources
     plugin_type: filter
@@ -59,7 +65,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _value:
-  description: C(map), C(overrides) and C(graphics_listen_addrs), as P(lunshift.migration.rewrite_disk_sources#filter) takes them.
+  description: C(map), C(overrides), C(eject) and C(graphics_listen_addrs), as P(lunshift.migration.rewrite_disk_sources#filter) takes them.
   type: dict
 """
 
@@ -78,9 +84,10 @@ def destination_map(
     listen_used: dict[str, str | None] | None = None,
     listen_given: dict[str, str] | None = None,
     listen_of_destination: dict[str, str] | None = None,
+    eject: list[str] | None = None,
 ) -> dict[str, t.Any]:
     return {
-        **device_map(plan, device_path, connections, overrides or {}, xml),
+        **device_map(plan, device_path, connections, overrides or {}, xml, eject or []),
         "graphics_listen_addrs": listen_addresses(listen_used or {}, listen_given or {}, listen_of_destination or {}),
     }
 

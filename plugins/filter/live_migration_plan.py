@@ -36,7 +36,7 @@ options:
     type: dict
     default: {}
   overrides:
-    description: Target dev to volume, for disks whose serial does not name their volume.
+    description: Target dev to volume, for disks whose serial does not name their volume, and for images below a disk (C(vda[1])).
     type: dict
     default: {}
   destination_initiator:
@@ -44,6 +44,17 @@ options:
     type: str
     choices: [same, kernel, libiscsi]
     default: same
+  destination_connections:
+    description: Connection info by volume for the destination, as far as it is known before any export.
+    type: dict
+    default: {}
+    version_added: 0.2.0
+  eject:
+    description: Target devs of CD-ROM and floppy drives whose medium stays behind.
+    type: list
+    elements: str
+    default: []
+    version_added: 0.2.0
   allow_nova_managed:
     description: Whether a domain that Nova manages may be migrated behind its back.
     type: bool
@@ -82,6 +93,8 @@ def live_migration_plan(
     overrides: dict[str, str] | None = None,
     destination_initiator: str = "same",
     allow_nova_managed: bool = False,
+    destination_connections: dict[str, t.Any] | None = None,
+    eject: list[str] | None = None,
 ) -> dict[str, t.Any]:
     return plan(
         source=source,
@@ -92,6 +105,8 @@ def live_migration_plan(
         overrides=overrides or {},
         destination_initiator=destination_initiator,
         allow_nova_managed=allow_nova_managed,
+        destination_connections=destination_connections,
+        eject=eject or [],
     )
 
 

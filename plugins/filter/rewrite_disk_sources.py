@@ -14,11 +14,12 @@ description:
   - Takes the XML of a libvirt domain and gives it as a destination host has to get it, where the same volumes are
     reached through other targets, portals or LUN numbers.
   - Every disk with C(type='block') and a source, and every iSCSI network disk, is looked up in O(map) by its C(<serial>).
-    An unknown, missing or duplicate serial, and anything else in the domain that names a block device or an iSCSI target
-    (C(type='volume'), SCSI hostdev, backing store, mirror, nvram, QEMU arguments), is part of one error that names all of them.
-  - Only C(disk/@type), C(<source>), an C(<auth>) beside it and the graphics listen addresses change. Everything else keeps its
-    canonical form, comments and namespaces included. Children of C(<source>) that have to do with the data and
-    not with the way to them stay, too (C(seclabel), C(reservations), C(encryption), C(slices)).
+    An image below a disk in its chain (C(<backingStore>)) has no serial, so O(overrides) name its volume.
+    An unknown, missing or duplicate serial, an image without an override, and anything else in the domain that names a block
+    device or an iSCSI target (C(type='volume'), SCSI hostdev, mirror, nvram, QEMU arguments), is part of one error that names all of them.
+  - Only C(@type) and C(<source>) of disks and their images, an C(<auth>) beside it and the graphics listen addresses change.
+    Everything else keeps its canonical form, comments and namespaces included. Children of C(<source>) that have to do with the
+    data and not with the way to them stay, too (C(seclabel), C(reservations), C(encryption), C(slices)).
   - Other disks (Ceph RBD, files, an empty CD-ROM drive) are not touched.
 options:
   _input:
@@ -45,8 +46,16 @@ options:
   overrides:
     description:
       - Target dev (C(vdb)) to what O(map) leads to, for disks whose serial does not name their volume, or that have none.
+      - C(vdb[1]) is the image below the disk C(vdb), C(vdb[2]) the one below that. Several disks may stand on one image.
     type: dict
     default: {}
+  eject:
+    description:
+      - Target devs of CD-ROM and floppy drives whose medium, which is no LUN, is left out.
+    type: list
+    elements: str
+    default: []
+    version_added: 0.2.0
 notes:
   - Needs the Python library C(lxml) on the controller.
   - The connection info's first path is used, since QEMU's initiator knows no multipath.
@@ -101,19 +110,21 @@ def rewrite_disk_sources(
     map: dict[str, t.Any],  # noqa: A002  (the public name of the argument)
     graphics_listen_addrs: dict[str, str | None] | None = None,
     overrides: dict[str, t.Any] | None = None,
+    eject: list[str] | None = None,
 ) -> str:
     kinds = (
         ("the input", xml, str),
         ("map", map, dict),
         ("graphics_listen_addrs", graphics_listen_addrs or {}, dict),
         ("overrides", overrides or {}, dict),
+        ("eject", eject or [], list),
     )
     problems = [
         f"{name} has to be a {kind.__name__}, but is a {type(value).__name__}" for name, value, kind in kinds if not isinstance(value, kind)
     ]
     if problems:
         raise InputError(problems)
-    return rewrite(xml, map, graphics_listen_addrs, overrides)
+    return rewrite(xml, map, graphics_listen_addrs, overrides, eject or [])
 
 
 class FilterModule:

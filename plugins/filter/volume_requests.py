@@ -11,7 +11,8 @@ version_added: 0.1.0
 author:
   - The lunshift.migration authors
 description:
-  - Joins the volumes of a plan with one host's connection info. Every volume without connection info is named in one error.
+  - Joins the volumes of a plan with one host's connection info. Every volume without connection info is named in one error, and so
+    is every volume for which the host's libvirt lacks the CHAP secret.
 options:
   _input:
     description: The C(volumes) of P(lunshift.migration.live_migration_plan#filter).
@@ -35,6 +36,13 @@ options:
     description: Leave volumes without connection info out instead of refusing them.
     type: bool
     default: false
+  secrets:
+    description:
+      - The secrets of the host's libvirt (RV(lunshift.migration.domain_info#module:secrets)). Without them it is not known whether
+        one is missing.
+    type: list
+    elements: dict
+    version_added: 0.2.0
 seealso:
   - module: lunshift.migration.iscsi_volume
 """

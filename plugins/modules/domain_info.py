@@ -41,6 +41,12 @@ options:
     description: Seconds after which a libvirt that does not answer is given up, with the error id V(libvirt_unreachable).
     type: int
     default: 30
+  wanted_files:
+    description: Paths to look for on this host, such as the RV(image_files) of a domain that is to come here. See RV(missing_files).
+    type: list
+    elements: path
+    default: []
+    version_added: 0.2.0
 requirements:
   - python3-libvirt on the managed host
   - python3-lxml on the managed host
@@ -70,7 +76,8 @@ RETURN = r"""
 exists:
   description:
     - Whether the host has such a domain.
-    - When not, of the other values only RV(name) and RV(uuid) (as asked for), RV(state) (null), RV(switchover) and RV(host) are given.
+    - When not, of the other values only RV(name) and RV(uuid) (as asked for), RV(state) (null), RV(switchover), RV(host),
+      RV(secrets) and RV(missing_files) are given.
   returned: success
   type: bool
 name:
@@ -148,7 +155,10 @@ autostart:
   returned: when the domain exists
   type: bool
 disks:
-  description: The disks of the live definition, each with its target, serial, type, device, protocol, source and initiator.
+  description:
+    - The disks of the live definition, each with its target, serial, type, device, protocol, source and initiator.
+    - The images below a disk in its chain follow it, as far as the definition names them, with the target V(vda[1]), V(vda[2]) and
+      so on, and their number in C(layer).
   returned: when the domain exists
   type: list
   elements: dict
@@ -186,6 +196,34 @@ graphics_listen_addrs:
   returned: when the domain exists
   type: dict
   sample: {vnc: 192.0.2.11}
+image_files:
+  description: Files that stand for disks in the live and in the stored definition, and that a destination has to have at the same path.
+  returned: when the domain exists
+  type: list
+  elements: str
+  version_added: 0.2.0
+secrets:
+  description: The secrets that this host's libvirt keeps, by their names; null when it keeps none at all.
+  returned: success
+  type: list
+  elements: dict
+  version_added: 0.2.0
+  contains:
+    uuid:
+      description: UUID of the secret.
+      type: str
+    usage_type:
+      description: What it is for, V(volume), V(ceph), V(iscsi), V(tls) or V(vtpm).
+      type: str
+    usage:
+      description: The name by which definitions may refer to it instead.
+      type: str
+missing_files:
+  description: The paths of O(wanted_files) at which this host has nothing.
+  returned: success
+  type: list
+  elements: str
+  version_added: 0.2.0
 host:
   description: The host as its libvirt sees it.
   returned: success
@@ -205,6 +243,7 @@ host:
       type: str
 """
 
+import os
 import typing as t
 
 from ansible_collections.lunshift.migration.plugins.module_utils._libvirt.connection import bounded, open_connection
@@ -220,6 +259,7 @@ def main() -> None:
             "uuid": {"type": "str"},
             "uri": {"type": "str", "default": "qemu:///system"},
             "timeout": {"type": "int", "default": 30},
+            "wanted_files": {"type": "list", "elements": "path", "default": []},
         },
         mutually_exclusive=[("name", "uuid")],
         required_one_of=[("name", "uuid")],
@@ -232,7 +272,8 @@ def main() -> None:
         result = bounded(lambda: describe(connection, params["name"], params["uuid"]), params["timeout"], str(connection))
         connection.close()
         note = read_note(result["uuid"], result["name"])
-        return {"changed": False, **result, "switchover": note.to_dict() if note else None}
+        missing_files = [path for path in params["wanted_files"] if not os.path.exists(path)]
+        return {"changed": False, **result, "switchover": note.to_dict() if note else None, "missing_files": missing_files}
 
     run(module, work)
 

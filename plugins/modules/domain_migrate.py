@@ -71,6 +71,14 @@ options:
         RV(lunshift.migration.domain_info#module:disks).
       - When given, the module refuses a domain whose disks were moved to other storage since then.
     type: dict
+  eject:
+    description:
+      - Target devs of CD-ROM and floppy drives whose medium O(destination_xml) and O(persistent_xml) leave out, because the destination
+        does not have it. The guest finds such a drive empty.
+    type: list
+    elements: str
+    default: []
+    version_added: 0.2.0
   bandwidth_mib:
     description: Upper limit of what the migration uses of the network, in MiB per second; V(0) for none.
     type: int
@@ -293,6 +301,7 @@ def main() -> None:
             "destination_xml": {"type": "str"},
             "persistent_xml": {"type": "str"},
             "planned_sources": {"type": "dict"},
+            "eject": {"type": "list", "elements": "str", "default": []},
             "bandwidth_mib": {"type": "int", "default": 0},
             "downtime_ms": {"type": "int", "default": 0},
             "timeout": {"type": "int", "default": 0},
@@ -318,6 +327,7 @@ def main() -> None:
         destination_xml=params["destination_xml"],
         persistent_xml=params["persistent_xml"],
         planned_sources=params["planned_sources"],
+        eject=tuple(params["eject"]),
         bandwidth_mib=params["bandwidth_mib"],
         downtime_ms=params["downtime_ms"],
         timeout_s=params["timeout"],

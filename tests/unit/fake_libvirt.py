@@ -41,6 +41,17 @@ class LibvirtError(Exception):
         return self._domain
 
 
+class FakeSecret:
+    def UUIDString(self) -> str:
+        return "22222222-2222-4333-8444-555555555555"
+
+    def usageType(self) -> int:
+        return 3
+
+    def usageID(self) -> str:
+        return "chap-a"
+
+
 class FakeDomain:
     def __init__(self, api: FakeLibvirt, xml: str | None = None, inactive_xml: str | None = None) -> None:
         self.api = api
@@ -173,6 +184,9 @@ class FakeConnect:
 
     def getCapabilities(self) -> str:
         return "<capabilities><host><uuid>0000-a</uuid></host></capabilities>"
+
+    def listAllSecrets(self) -> list[FakeSecret]:
+        return [FakeSecret()]
 
     def domainEventRegisterAny(self, _domain: t.Any, _event: int, callback: t.Callable[..., None], _opaque: t.Any) -> int:
         self.callbacks.append(callback)

@@ -20,6 +20,7 @@ from ansible_collections.lunshift.migration.plugins.module_utils._libvirt.names 
     domain_state,
     job_operation,
     job_type,
+    secret_usage_type,
     version,
 )
 
@@ -177,12 +178,44 @@ def read_host(connection: Connection) -> dict[str, t.Any]:
     }
 
 
+def read_secrets(connection: Connection) -> list[dict[str, t.Any]] | None:
+    """The names of the secrets that this libvirt keeps, not their values; None when it keeps none at all."""
+    call = connection.translate
+    secrets = _or_default(connection, connection.handle.listAllSecrets, None)
+    if secrets is None:
+        return None
+    return [
+        {
+            "uuid": str(call(secret.UUIDString)),
+            "usage_type": secret_usage_type(int(call(secret.usageType))),
+            "usage": str(call(secret.usageID) or "") or None,
+        }
+        for secret in secrets
+    ]
+
+
+def image_files(domain: Domain) -> list[str]:
+    """Files under the running and the stored domain that a destination has to have at the same path.
+
+    libvirt itself goes on without a medium whose C(startupPolicy) says so.
+    """
+    files = set()
+    for xml in (domain.xml, domain.inactive_xml):
+        for disk in ET.fromstring(xml).iterfind("./devices/disk") if xml else ():
+            # The disk itself and the images below it.
+            for element in (disk, *disk.iter("backingStore")):
+                source = element.find("source[@file]") if element.get("type") == "file" else None
+                if source is not None and source.get("startupPolicy", "mandatory") == "mandatory":
+                    files.add(str(source.get("file")))
+    return sorted(files)
+
+
 def describe(connection: Connection, name: str | None, uuid: str | None) -> dict[str, t.Any]:
     """What domain_info returns: plain types without secrets."""
-    host = read_host(connection)
+    of_host = {"host": read_host(connection), "secrets": read_secrets(connection)}
     domain = find_domain(connection, name, uuid)
     if domain is None:
-        return {"exists": False, "name": name, "uuid": uuid, "state": None, "host": host}
+        return {"exists": False, "name": name, "uuid": uuid, "state": None, **of_host}
     return {
         "exists": True,
         "name": domain.name,
@@ -198,7 +231,8 @@ def describe(connection: Connection, name: str | None, uuid: str | None) -> dict
         "cautions": domain.cautions(),
         "nova_managed": domain.nova_managed,
         "graphics_listen_addrs": graphics_listen_addresses(domain.xml),
-        "host": host,
+        "image_files": image_files(domain),
+        **of_host,
     }
 
 

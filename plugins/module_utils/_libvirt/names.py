@@ -51,6 +51,8 @@ REASONS: dict[str, tuple[str, ...]] = {
     "crashed": ("unknown", "panicked"),
 }
 
+SECRET_USAGE_TYPES = ("none", "volume", "ceph", "iscsi", "tls", "vtpm")
+
 JOB_TYPES = ("none", "bounded", "unbounded", "completed", "failed", "cancelled")
 JOB_OPERATIONS = (
     "unknown",
@@ -108,9 +110,13 @@ def job_operation(code: int) -> str:
     return _word(JOB_OPERATIONS, code)
 
 
+def secret_usage_type(code: int) -> str:
+    return _word(SECRET_USAGE_TYPES, code)
+
+
 def version(number: int) -> str:
     """libvirt's C(1000000 * major + 1000 * minor + release) as people write it."""
     return f"{number // 1000000}.{number // 1000 % 1000}.{number % 1000}"
 
 
-__all__ = ("ACTIVE_STATES", "REASONS", "STATES", "DomainState", "domain_state", "job_operation", "job_type", "version")
+__all__ = ("ACTIVE_STATES", "REASONS", "STATES", "DomainState", "domain_state", "job_operation", "job_type", "secret_usage_type", "version")

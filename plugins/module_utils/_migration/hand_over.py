@@ -12,7 +12,8 @@ import typing as t
 
 from ansible_collections.lunshift.migration.plugins.module_utils._connection_info import parse, redact
 from ansible_collections.lunshift.migration.plugins.module_utils._errors import InputError
-from ansible_collections.lunshift.migration.plugins.module_utils._migration.plan import of_targets
+from ansible_collections.lunshift.migration.plugins.module_utils._migration.plan import among_targets, of_targets
+from ansible_collections.lunshift.migration.plugins.module_utils._migration.secrets import Secrets, missing_chap_secrets
 
 # Addresses that mean the same on every host; rewriting them would only narrow or widen who may connect.
 _ADDRESSES_OF_EVERY_HOST = {"", "0.0.0.0", "127.0.0.1", "::", "::1", "localhost"}
@@ -91,10 +92,12 @@ def volume_requests(
     side: str,
     host: str,
     skip_unknown: bool = False,
+    secrets: Secrets = None,
 ) -> list[dict[str, t.Any]]:
     """The ``volumes`` of iscsi_volume for one host; ``side`` is source or destination.
 
-    Raises InputError that names every volume without connection info, unless ``skip_unknown``.
+    Raises InputError that names every volume without connection info, unless ``skip_unknown``, and every volume whose CHAP
+    secret is not among the ``secrets`` of the host's libvirt.
     """
     missing = [volume for volume in volumes if volume["key"] not in connections]
     if missing and not skip_unknown:
@@ -106,6 +109,9 @@ def volume_requests(
             ],
             error_id="missing_connection",
         )
+    lacking = missing_chap_secrets(volumes, connections, secrets, host)
+    if lacking:
+        raise InputError(lacking, error_id="missing_secret")
     return [
         {"serial": volume["key"], "connection_info": connections[volume["key"]], "initiator": volume[f"{side}_initiator"]}
         for volume in volumes
@@ -119,8 +125,9 @@ def device_map(
     connections: t.Mapping[str, t.Any],
     overrides: t.Mapping[str, str],
     xml: str,
-) -> dict[str, dict[str, t.Any]]:
-    """The destination's map for the rewriting of one definition: ``{map: {serial: entry}, overrides: {target dev: entry}}``.
+    eject: t.Sequence[str] = (),
+) -> dict[str, t.Any]:
+    """The destination's map for the rewriting of one definition: ``{map: {serial: entry}, overrides: {target dev: entry}, eject: [...]}``.
 
     ``device_path`` is the map of the attached volumes. A disk that only the next boot would have is not attached; its
     path follows from its connection info. ``xml`` is the definition, for overrides count only for disks that it has.
@@ -134,7 +141,7 @@ def device_map(
             redact(info) if volume["destination_initiator"] == "libiscsi" else parse(volume["key"], info).paths[0].by_path
         )
     by_target = {target: entries[key] for target, key in overrides.items() if key in entries}
-    return {"map": entries, "overrides": of_targets(by_target, xml)}
+    return {"map": entries, "overrides": of_targets(by_target, xml), "eject": among_targets(eject, xml)}
 
 
 def content_samples(devices: t.Mapping[str, t.Any]) -> dict[str, t.Any]:

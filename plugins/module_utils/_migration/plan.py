@@ -15,7 +15,8 @@ from dataclasses import asdict, dataclass
 from ansible_collections.lunshift.migration.plugins.module_utils._connection_info import parse_portal
 from ansible_collections.lunshift.migration.plugins.module_utils._errors import InputError
 from ansible_collections.lunshift.migration.plugins.module_utils._migration.outcome import outcome
-from ansible_collections.lunshift.migration.plugins.module_utils._xml.disks import disks
+from ansible_collections.lunshift.migration.plugins.module_utils._migration.secrets import missing_chap_secrets, missing_secrets
+from ansible_collections.lunshift.migration.plugins.module_utils._xml.disks import REMOVABLE, disks
 from ansible_collections.lunshift.migration.plugins.module_utils._xml.rewrite import rewrite
 
 _BY_PATH = re.compile(r"/dev/disk/by-path/ip-(?P<portal>.+)-iscsi-(?P<iqn>.+)-lun-(?P<lun>[0-9]+|0x[0-9a-f]{16})")
@@ -131,6 +132,8 @@ def plan(
     overrides: t.Mapping[str, str],
     destination_initiator: str,
     allow_nova_managed: bool,
+    destination_connections: t.Mapping[str, t.Any] | None = None,
+    eject: t.Sequence[str] = (),
 ) -> dict[str, t.Any]:
     """Decide what has to be done for one domain, before anything is changed.
 
@@ -141,6 +144,7 @@ def plan(
 
     ``finish`` means that the domain is on the destination already, and only the source may need
     cleaning up. ``source_connections`` come from the domain itself and are completed by the operator's.
+    ``destination_connections`` are what is known before any export, ``eject`` the drives whose medium stays behind.
     """
     now = outcome(source, destination)
     moved = now["outcome"] == "moved"
@@ -159,9 +163,14 @@ def plan(
     problems += [f"{source_name}: {blocker['message']}" for blocker in _blockers(source, allow_nova_managed)]
     problems += _destination_problems(source, destination, destination_name)
     said = [blocker["message"] for blocker in source.get("blockers") or []]
-    problems += [problem for problem in _naming_problems(here, overrides, volumes) if problem not in said]
+    problems += [problem for problem in _naming_problems(here, overrides, volumes, eject) if problem not in said]
+    problems += _missing_at_destination(here, destination, destination_name, eject)
+    problems += missing_chap_secrets(
+        [asdict(volume) for volume in volumes], destination_connections or {}, destination.get("secrets"), destination_name
+    )
     targets = {disk["target"] for disk in [*live_disks, *inactive_disks]}
-    problems += [f"live_migrate_overrides names {target}, but no disk has that target dev" for target in overrides if target not in targets]
+    for variable, named in (("live_migrate_overrides", overrides), ("live_migrate_eject", eject)):
+        problems += [f"{variable} names {target}, but no disk has that target dev" for target in named if target not in targets]
     connections = {}
     by_target = {disk["target"]: disk for disk in [*inactive_disks, *live_disks]}
     for volume in volumes:
@@ -215,7 +224,31 @@ def _destination_problems(source: t.Mapping[str, t.Any], destination: t.Mapping[
     return [f"{destination_name}: the domain is active there too; do not touch either host before you know which one is right"]
 
 
-def _naming_problems(here: t.Mapping[str, t.Any], overrides: t.Mapping[str, str], volumes: t.Sequence[PlannedVolume]) -> list[str]:
+def _missing_at_destination(
+    here: t.Mapping[str, t.Any], destination: t.Mapping[str, t.Any], destination_name: str, eject: t.Sequence[str]
+) -> list[str]:
+    """Secrets and files that the running or the stored definition needs there."""
+    problems: list[str] = []
+    for xml in (here["xml"], here.get("inactive_xml")):
+        if xml:
+            problems += missing_secrets(xml, destination.get("secrets"), destination_name)
+            problems += _missing_files(xml, destination, destination_name, eject)
+    return list(dict.fromkeys(problems))
+
+
+def _missing_files(xml: str, destination: t.Mapping[str, t.Any], destination_name: str, eject: t.Sequence[str]) -> t.Iterator[str]:
+    for disk in disks(xml):
+        if disk["type"] != "file" or disk["source"] not in (destination.get("missing_files") or []) or disk["target"] in eject:
+            continue
+        remedy = "put it there"
+        if disk["device"] in REMOVABLE:
+            remedy += f", or eject it, or let the guest go without it by live_migrate_eject: [{disk['target']}]"
+        yield f"{destination_name}: there is no file {disk['source']}, which disk {disk['target']} stands on; {remedy}"
+
+
+def _naming_problems(
+    here: t.Mapping[str, t.Any], overrides: t.Mapping[str, str], volumes: t.Sequence[PlannedVolume], eject: t.Sequence[str]
+) -> list[str]:
     """What the rewriting will refuse, found now: nothing has been connected yet."""
     assumed: dict[str, t.Any] = {volume.key: f"/dev/disk/by-path/unknown-yet-{volume.key}" for volume in volumes}
     by_target = {target: f"/dev/disk/by-path/unknown-yet-{key}" for target, key in overrides.items()}
@@ -224,7 +257,7 @@ def _naming_problems(here: t.Mapping[str, t.Any], overrides: t.Mapping[str, str]
         if not xml:
             continue
         try:
-            rewrite(xml, assumed, overrides=of_targets(by_target, xml))
+            rewrite(xml, assumed, overrides=of_targets(by_target, xml), eject=among_targets(eject, xml))
         except InputError as exc:
             problems += [problem for problem in exc.details["problems"] if problem not in problems]
     return problems
@@ -235,4 +268,10 @@ def of_targets(by_target: t.Mapping[str, t.Any], xml: str) -> dict[str, t.Any]:
     return {disk["target"]: by_target[disk["target"]] for disk in disks(xml) if disk["target"] in by_target}
 
 
-__all__ = ("PlannedVolume", "connection_of_disk", "of_targets", "plan", "planned_volumes", "same_way")
+def among_targets(targets: t.Sequence[str], xml: str) -> list[str]:
+    """The same for a list of target devs."""
+    present = {disk["target"] for disk in disks(xml)}
+    return [target for target in targets if target in present]
+
+
+__all__ = ("PlannedVolume", "among_targets", "connection_of_disk", "of_targets", "plan", "planned_volumes", "same_way")

@@ -35,6 +35,7 @@ class Request:
     destination_xml: str | None = None
     persistent_xml: str | None = None
     planned_sources: t.Mapping[str, str | None] | None = None
+    eject: tuple[str, ...] = ()
     bandwidth_mib: int = 0
     downtime_ms: int = 0
     timeout_s: float = 0
@@ -135,13 +136,13 @@ def _destination_blockers(request: Request, domain: Domain, destination: View) -
 def prepare(connection: Connection, request: Request, domain: Domain) -> Prepared:
     """Put the given sources into fresh dumps, which hold the secrets; MigrationError when the domain is not the planned one."""
     api = connection.api
-    live = _domain_xml.graft(domain.xml, request.destination_xml or "", request.planned_sources)
+    live = _domain_xml.graft(domain.xml, request.destination_xml or "", request.planned_sources, request.eject)
     parameters: dict[str, t.Any] = {api.VIR_MIGRATE_PARAM_DEST_XML: live}
     flags = api.VIR_MIGRATE_LIVE | api.VIR_MIGRATE_PEER2PEER | api.VIR_MIGRATE_ABORT_ON_ERROR
     differences = [_domain_xml.diff(domain.xml, live, "running on the source", "running on the destination")]
     if domain.inactive_xml and request.persistent_xml:
         # Without it libvirt stores the source's own definition on the destination, whatever the live XML says.
-        persistent = _domain_xml.graft(domain.inactive_xml, request.persistent_xml)
+        persistent = _domain_xml.graft(domain.inactive_xml, request.persistent_xml, eject=request.eject)
         parameters[api.VIR_MIGRATE_PARAM_PERSIST_XML] = persistent
         differences.append(_domain_xml.diff(domain.inactive_xml, persistent, "stored on the source", "stored on the destination"))
         # One without the other would leave a definition on both hosts, or on none.

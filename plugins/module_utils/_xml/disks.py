@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 import typing as t
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from ansible_collections.lunshift.migration.plugins.module_utils._connection_info import DEFAULT_PORT
 from ansible_collections.lunshift.migration.plugins.module_utils._xml.document import parse
@@ -20,13 +20,17 @@ if t.TYPE_CHECKING:
 # The attribute of <source> that says where the data are, by the disk's type.
 _SOURCE_ATTRIBUTE = {"file": "file", "block": "dev", "dir": "dir", "network": "name", "vhostvdpa": "dev", "vhostuser": "path"}
 
+# Drives that a guest can have without a medium.
+REMOVABLE = ("cdrom", "floppy")
+
 
 @dataclass(frozen=True)
 class Disk:
-    """One disk as the domain describes it; None where it says nothing.
+    """One disk as the domain describes it, or one image below it in its chain; None where it says nothing.
 
     ``initiator`` is kernel or libiscsi for a disk that has to be found on the destination by its serial, and
     ``needs_entry`` says that it has to be. ``source`` is a path, or C(iqn/lun), or what the type's source is called.
+    ``layer`` is 0 for the disk itself. The image below it has layer 1 and, as libvirt calls it, the target C(vda[1]).
     """
 
     target: str | None
@@ -39,6 +43,7 @@ class Disk:
     initiator: str | None
     initiator_iqn: str | None
     needs_entry: bool
+    layer: int = 0
 
 
 def disk_elements(root: Element) -> list[Element]:
@@ -70,9 +75,28 @@ def read_disk(element: Element) -> Disk:
     )
 
 
+def read_layers(root: Element) -> list[tuple[Element, Disk]]:
+    """Every disk in the domain's order, each followed by the images below it, as far as the domain names them."""
+    found: list[tuple[Element, Disk]] = []
+    for element in disk_elements(root):
+        disk = read_disk(element)
+        found.append((element, disk))
+        for depth, layer in enumerate(chain_of(element), start=1):
+            found.append((layer, replace(read_disk(layer), target=f"{disk.target}[{depth}]", device=disk.device, layer=depth)))
+    return found
+
+
+def chain_of(disk: Element) -> t.Iterator[Element]:
+    """The <backingStore> elements below a disk; the empty one that ends a chain is not an image."""
+    layer = disk.find("backingStore")
+    while layer is not None and layer.find("source") is not None:
+        yield layer
+        layer = layer.find("backingStore")
+
+
 def disks(xml: str) -> list[dict[str, t.Any]]:
-    """Every disk of a domain in the domain's order, in plain types."""
-    return [asdict(read_disk(element)) for element in disk_elements(parse(xml))]
+    """Every disk of a domain in the domain's order, each followed by the images below it, in plain types."""
+    return [asdict(disk) for _element, disk in read_layers(parse(xml))]
 
 
 def _attribute(element: Element | None, name: str) -> str | None:
@@ -98,4 +122,4 @@ def _portal(source: Element | None) -> str | None:
     return f"[{name}]:{port}" if ":" in name else f"{name}:{port}"
 
 
-__all__ = ("Disk", "disk_elements", "disks", "read_disk")
+__all__ = ("REMOVABLE", "Disk", "chain_of", "disk_elements", "disks", "read_disk", "read_layers")

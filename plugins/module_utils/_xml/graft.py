@@ -12,7 +12,7 @@ import copy
 import typing as t
 
 from ansible_collections.lunshift.migration.plugins.module_utils._errors import InputError
-from ansible_collections.lunshift.migration.plugins.module_utils._xml.disks import Disk, disk_elements, read_disk
+from ansible_collections.lunshift.migration.plugins.module_utils._xml.disks import REMOVABLE, Disk, read_layers
 from ansible_collections.lunshift.migration.plugins.module_utils._xml.document import canonical, drop_attribute, drop_child, parse, to_text
 from ansible_collections.lunshift.migration.plugins.module_utils._xml.lun_users import find_lun_users
 from ansible_collections.lunshift.migration.plugins.module_utils._xml.redact import REDACTED, redact
@@ -24,17 +24,18 @@ if t.TYPE_CHECKING:
 _CHANGEABLE = frozenset(("passwd", "password", "passwdValidTo", "connected", "listen"))
 
 
-def graft(fresh_xml: str, given_xml: str, planned_sources: t.Mapping[str, str | None] | None = None) -> str:
+def graft(fresh_xml: str, given_xml: str, planned_sources: t.Mapping[str, str | None] | None = None, eject: t.Collection[str] = ()) -> str:
     """The fresh domain with the disk sources and listen addresses of the given one. It holds secrets.
 
     Raises one InputError (``domain_changed``) with everything in which the domain is no longer the one that the given
     XML was made of. ``planned_sources`` leads from target dev to the source at that time (as ``disks()`` tells it);
-    without it a disk that was moved to other storage in between cannot be noticed.
+    without it a disk that was moved to other storage in between cannot be noticed. ``eject`` names the drives whose medium
+    the given XML leaves out on purpose.
     """
     fresh, given = parse(fresh_xml), parse(given_xml)
     differences = [
         *_identity_differences(fresh, given),
-        *_disk_differences(fresh, given, planned_sources),
+        *_disk_differences(fresh, given, planned_sources, eject),
         *_graphics_differences(fresh, given),
         *_new_lun_users(fresh, given),
     ]
@@ -45,8 +46,8 @@ def graft(fresh_xml: str, given_xml: str, planned_sources: t.Mapping[str, str | 
         )
     redacted = copy.deepcopy(fresh)
     redact(redacted)
-    for element, seen, planned in zip(disk_elements(fresh), disk_elements(redacted), disk_elements(given)):
-        _graft_disk(element, seen, planned)
+    for (element, disk), (seen, _disk), (planned, _planned_disk) in zip(*(read_layers(root) for root in (fresh, redacted, given))):
+        _graft_disk(element, disk, seen, planned)
     for element, planned in zip(fresh.findall("devices/graphics"), given.findall("devices/graphics")):
         _graft_listen_addresses(element, planned)
     return to_text(fresh, fresh_xml)
@@ -59,25 +60,28 @@ def _identity_differences(fresh: Element, given: Element) -> t.Iterator[str]:
             yield f"the {tag} of the domain is {now}, but the given XML is of {planned}"
 
 
-def _disk_differences(fresh: Element, given: Element, planned_sources: t.Mapping[str, str | None] | None) -> t.Iterator[str]:
-    now, planned = disk_elements(fresh), disk_elements(given)
-    targets, planned_targets = ([read_disk(element).target for element in elements] for elements in (now, planned))
+def _disk_differences(
+    fresh: Element, given: Element, planned_sources: t.Mapping[str, str | None] | None, eject: t.Collection[str]
+) -> t.Iterator[str]:
+    now, planned = read_layers(fresh), read_layers(given)
+    targets, planned_targets = ([disk.target for _element, disk in layers] for layers in (now, planned))
     if targets != planned_targets:
         yield f"the disks of the domain are {_names(targets)}, but {_names(planned_targets)} in the given XML"
         return
-    for element, other in zip(now, planned):
-        disk, planned_disk = read_disk(element), read_disk(other)
-        for what, seen, expected in _compared(element, disk, other, planned_disk):
+    for (element, disk), (other, planned_disk) in zip(now, planned):
+        for what, seen, expected in _compared(element, disk, other, planned_disk, disk.target in eject):
             if seen != expected:
                 yield f"disk {disk.target}: its {what} is {seen}, but {expected} in the given XML"
         if planned_sources is not None and disk.source != planned_sources.get(str(disk.target)):
             yield f"disk {disk.target}: its source is {disk.source}, but was {planned_sources.get(str(disk.target))} when this was planned"
 
 
-def _compared(element: Element, disk: Disk, other: Element, planned: Disk) -> t.Iterator[tuple[str, str | None, str | None]]:
+def _compared(element: Element, disk: Disk, other: Element, planned: Disk, ejected: bool) -> t.Iterator[tuple[str, str | None, str | None]]:
     yield "serial", disk.serial, planned.serial
     yield "device", disk.device, planned.device
     yield "bus", _bus(element), _bus(other)
+    if ejected and planned.source is None and disk.device in REMOVABLE and not disk.needs_entry:
+        return
     yield "source", _presence(disk), _presence(planned)
     # The rewriting never makes a LUN of a file; when it looks like that, the disk was moved to other storage meanwhile.
     yield "kind", _kind(disk), _kind(planned)
@@ -120,14 +124,14 @@ def _new_lun_users(fresh: Element, given: Element) -> t.Iterator[str]:
     return (finding["message"] for finding in find_lun_users(fresh) if finding not in known)
 
 
-def _graft_disk(element: Element, redacted: Element, planned: Element) -> None:
+def _graft_disk(element: Element, disk: Disk, redacted: Element, planned: Element) -> None:
     parts = [[each for each in disk if each.tag in ("source", "auth")] for disk in (redacted, planned)]
     if _canonical(redacted, parts[0]) == _canonical(planned, parts[1]):
         return  # Nothing to carry over, so a secret inside (an HTTP cookie, for one) stays as it is.
     new = [copy.deepcopy(each) for each in parts[1]]
     if any(REDACTED.encode() in canonical(each) for each in new):
         raise InputError(
-            [f"disk {read_disk(element).target}: its new source holds a secret that was redacted; such a disk cannot be rewritten"],
+            [f"disk {disk.target}: its new source holds a secret that was redacted; such a disk cannot be rewritten"],
             error_id="domain_changed",
         )
     element.set("type", planned.get("type", "file"))
@@ -146,6 +150,8 @@ def _replace(disk: Element, new: t.Sequence[Element]) -> None:
         disk.replace(before, after)
     for extra in old[len(new) :]:
         drop_child(disk, extra)
+    if not new:
+        return
     position = disk.index(new[min(len(old), len(new)) - 1]) + 1 if old else len(disk)
     for offset, extra in enumerate(new[len(old) :]):
         disk.insert(position + offset, extra)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import typing as t
 
-from ansible_collections.lunshift.migration.plugins.module_utils._xml.disks import disk_elements, read_disk
+from ansible_collections.lunshift.migration.plugins.module_utils._xml.disks import chain_of, disk_elements, read_layers
 from ansible_collections.lunshift.migration.plugins.module_utils._xml.document import parse
 
 if t.TYPE_CHECKING:
@@ -47,8 +47,7 @@ def find_lun_users(root: Element) -> list[dict[str, str]]:
 
 
 def _in_disks(root: Element) -> t.Iterator[Finding]:
-    for element in disk_elements(root):
-        disk = read_disk(element)
+    for element, disk in read_layers(root):
         name = f"disk {disk.target}"
         if disk.type == "volume" and element.find("source") is not None:
             yield (
@@ -62,15 +61,24 @@ def _in_disks(root: Element) -> t.Iterator[Finding]:
             yield "device_as_file", f"{name} is type='file' with the device {disk.source}; make it type='block'"
         elif disk.type == "file" and _is_iscsi_text(disk.source):
             yield "device_as_file", f"{name} is type='file' with an iSCSI address; make it type='network'"
-        for tag, identifier, remedy in (
-            ("backingStore", "backing_store", "flatten its image (virsh blockpull) before the migration"),
-            ("mirror", "mirror", "end its block job (virsh blockjob --abort or --pivot) before the migration"),
-            ("dataStore", "data_store", "move its data to an image without an external data file before the migration"),
-        ):
-            for inner in element.iter(tag):
-                place = _lun_of(inner)
-                if place:
-                    yield identifier, f"{name} has a <{tag}> on {place}; {remedy}"
+    for element in disk_elements(root):
+        yield from _below_disk(element)
+
+
+def _below_disk(element: Element) -> t.Iterator[Finding]:
+    """What belongs to a disk and is neither its source nor the chain below it, which the rewriting takes care of."""
+    chain = list(chain_of(element))
+    for tag, identifier, remedy in (
+        ("backingStore", "backing_store", "end the block job of its disk, or flatten the image, before the migration"),
+        ("mirror", "mirror", "end its block job (virsh blockjob --abort or --pivot) before the migration"),
+        ("dataStore", "data_store", "move its data to an image without an external data file before the migration"),
+    ):
+        for inner in element.iter(tag):
+            place = None if inner in chain else _lun_of(inner)
+            if place:
+                target = element.find("target")
+                name = f"disk {target.get('dev') if target is not None else None}"
+                yield identifier, f"{name} has a <{tag}> on {place}; {remedy}"
 
 
 def _in_hostdevs(root: Element) -> t.Iterator[Finding]:

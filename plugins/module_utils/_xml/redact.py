@@ -51,7 +51,7 @@ def redact(root: Element) -> None:
 
 
 def _secret_texts(root: Element) -> t.Iterator[Element]:
-    for path in ("launchSecurity/session", "launchSecurity/dhCert", "devices/disk/source/cookies/cookie"):
+    for path in ("launchSecurity/session", "launchSecurity/dhCert", "devices/disk//source/cookies/cookie"):
         yield from root.findall(path)
     # Firmware configuration and systemd's credentials in SMBIOS strings bring passwords into guests.
     yield from root.findall("sysinfo[@type='fwcfg']/entry")

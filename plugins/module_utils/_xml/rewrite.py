@@ -20,7 +20,7 @@ from ansible_collections.lunshift.migration.plugins.module_utils._xml.destinatio
     IscsiDestination,
     destination,
 )
-from ansible_collections.lunshift.migration.plugins.module_utils._xml.disks import Disk, disk_elements, read_disk
+from ansible_collections.lunshift.migration.plugins.module_utils._xml.disks import REMOVABLE, Disk, read_layers
 from ansible_collections.lunshift.migration.plugins.module_utils._xml.document import drop_attribute, drop_child, new_child, parse, to_text
 from ansible_collections.lunshift.migration.plugins.module_utils._xml.lun_users import find_lun_users
 
@@ -53,15 +53,17 @@ def rewrite(
     device_map: DeviceMap,
     graphics_listen_addrs: t.Mapping[str, str | None] | None = None,
     overrides: DeviceMap | None = None,
+    eject: t.Sequence[str] = (),
 ) -> str:
     """The domain as the destination has to get it.
 
-    ``device_map`` leads from a serial to a device path or connection info, ``overrides`` from a target dev to the
-    same. Raises one InputError (``unmapped_disks``) that names every disk and every other user of a LUN that would
-    still point at the source's devices.
+    ``device_map`` leads from a serial to a device path or connection info, ``overrides`` from a target dev, or that of an
+    image below a disk (C(vda[1])), to the same. ``eject`` names drives whose medium stays behind. Raises one InputError
+    (``unmapped_disks``) that names every disk and every other user of a LUN that would still point at the source's devices.
     """
     root = parse(xml)
     problems = _Problems()
+    emptied = _emptied(root, eject, problems)
     changes = _changes(root, device_map, overrides or {}, problems)
     addresses = _addresses(graphics_listen_addrs or {}, problems)
     problems.messages.extend(finding["message"] for finding in find_lun_users(root))
@@ -69,6 +71,8 @@ def rewrite(
         raise InputError(problems.messages, error_id="unmapped_disks", disks=problems.disks)
     for element, value in changes:
         _point_at(element, value)
+    for element in emptied:
+        _empty(element)
     for graphics in root.findall("devices/graphics"):
         address = addresses.get(graphics.get("type", ""))
         if address:
@@ -76,9 +80,33 @@ def rewrite(
     return to_text(root, xml)
 
 
+def _emptied(root: Element, eject: t.Sequence[str], problems: _Problems) -> list[Element]:
+    """The drives that lose their medium."""
+    by_target = {disk.target: (element, disk) for element, disk in read_layers(root)}
+    emptied: list[Element] = []
+    for target in eject:
+        element, disk = by_target.get(target, (None, None))
+        if element is None or disk is None:
+            problems.messages.append(f"the drive {target} whose medium should be left out is no disk of the domain; correct or remove it")
+        elif disk.device not in REMOVABLE:
+            problems.of_disk(disk, "only a CD-ROM or floppy drive can go without its medium", "do not name it among those to eject")
+        elif disk.needs_entry:
+            problems.of_disk(disk, "its medium is a LUN, which can go along", "give it an entry, and do not name it among those to eject")
+        else:
+            emptied.append(element)
+    return emptied
+
+
+def _empty(drive: Element) -> None:
+    drive.set("type", "file")
+    for tag in ("source", "auth", "backingStore"):
+        for child in drive.findall(tag):
+            drop_child(drive, child)
+
+
 def _changes(root: Element, device_map: DeviceMap, overrides: DeviceMap, problems: _Problems) -> list[tuple[Element, Destination]]:
     by_serial = {str(serial).strip(): value for serial, value in device_map.items()}
-    pairs = [(element, read_disk(element)) for element in disk_elements(root)]
+    pairs = read_layers(root)
     serials = Counter(disk.serial for _element, disk in pairs if disk.needs_entry and disk.target not in overrides)
     changes: list[tuple[Element, Destination]] = []
     used: dict[str, Disk] = {}
@@ -90,7 +118,8 @@ def _changes(root: Element, device_map: DeviceMap, overrides: DeviceMap, problem
         if new is None:
             continue
         other = next((used[name] for name in new.same_as if name in used), None)
-        if other:
+        # Nothing is ever written to an image below another, so several disks may stand on the same.
+        if other and not (disk.layer and other.layer):
             problems.of_disk(disk, f"its entry is the same device as that of disk {other.target}", "give each disk its own volume")
         used.update((name, disk) for name in new.same_as)
         changes.append((element, new))
@@ -123,6 +152,12 @@ def _entry(disk: Disk, by_serial: DeviceMap, overrides: DeviceMap, serials: Coun
     by_override = f"or give an override for target dev {disk.target}"
     if disk.target is not None and disk.target in overrides:
         return overrides[disk.target], None, ""
+    if disk.layer:
+        return (
+            None,
+            "it is an image below another, and has no serial by which its volume could be found",
+            f"give an override for target dev {disk.target}",
+        )
     if disk.serial is None:
         return None, "it has no serial, so no volume can be found for it", f"define a <serial> {by_override}"
     if serials[disk.serial] > 1:

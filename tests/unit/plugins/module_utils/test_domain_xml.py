@@ -103,6 +103,107 @@ def test_ex1_shape_with_listen_addresses() -> None:
     assert result == domain(block("/dev/sdz") + graphics.format("127.0.0.1", "fd00::2"))
 
 
+# --- images below a disk
+
+CHAIN = """<disk type="network" device="disk">
+      <driver name="qemu" type="qcow2"/>
+      <source protocol="iscsi" name="iqn.2026-11.org.abc:host-a/1">
+        <host name="192.168.0.10" port="3260"/>
+      </source>
+      <backingStore type="network">
+        <format type="qcow2"/>
+        <source protocol="iscsi" name="iqn.2026-11.org.abc:host-a/2">
+          <host name="192.168.0.10" port="3260"/>
+        </source>
+        <backingStore type="block">
+          <format type="raw"/>
+          <source dev="/dev/sda"/>
+          <backingStore/>
+        </backingStore>
+      </backingStore>
+      <target dev="vda" bus="virtio"/>
+      <serial>{serial}</serial>
+    </disk>"""
+BELOW = {"vda[1]": connection(lun=8), "vda[2]": "/dev/sdz"}
+
+
+def test_every_image_of_a_chain_is_a_disk_with_the_name_that_libvirt_gives_it() -> None:
+    found = disks(domain(CHAIN.format(serial=SERIAL)))
+    assert [(disk["target"], disk["layer"], disk["serial"], disk["initiator"], disk["source"]) for disk in found] == [
+        ("vda", 0, SERIAL, "libiscsi", "iqn.2026-11.org.abc:host-a/1"),
+        ("vda[1]", 1, None, "libiscsi", "iqn.2026-11.org.abc:host-a/2"),
+        ("vda[2]", 2, None, "kernel", "/dev/sda"),
+    ]
+
+
+def test_every_image_of_a_chain_is_rewritten_and_nothing_else() -> None:
+    before = domain(CHAIN.format(serial=SERIAL))
+    after = rewrite(before, {SERIAL: connection()}, overrides=BELOW)
+    assert after == (
+        before.replace("host-a/1", "host-b/7")
+        .replace("host-a/2", "host-b/8")
+        .replace('<source dev="/dev/sda"/>', '<source dev="/dev/sdz"/>')
+    )
+
+
+def test_an_image_of_a_chain_may_change_its_kind() -> None:
+    after = rewrite(
+        domain(CHAIN.format(serial=SERIAL)), {SERIAL: "/dev/sdx"}, overrides={"vda[1]": "/dev/sdy", "vda[2]": chap(secret_usage="u")}
+    )
+    assert [(disk["type"], disk["source"]) for disk in disks(after)] == [
+        ("block", "/dev/sdx"),
+        ("block", "/dev/sdy"),
+        ("network", "iqn.2026-11.org.abc:host-b/7"),
+    ]
+    assert only_disk(after).find("backingStore/backingStore/source/auth/secret").get("usage") == "u"
+    assert only_disk(after).find("backingStore/format").get("type") == "qcow2"
+
+
+def test_no_image_of_a_chain_is_skipped() -> None:
+    error = refused(domain(CHAIN.format(serial=SERIAL)), {})
+    assert [disk["target"] for disk in error.details["disks"]] == ["vda", "vda[1]", "vda[2]"]
+    assert "give an override for target dev vda[2]" in str(error)
+    error = refused(domain(CHAIN.format(serial=SERIAL)), {SERIAL: "/dev/sdx"}, overrides={**BELOW, "vda[3]": "/dev/sdw"})
+    assert "vda[3] fits no disk" in str(error)
+
+
+def test_a_disk_and_an_image_below_one_cannot_be_the_same_device_but_two_images_can() -> None:
+    error = refused(domain(CHAIN.format(serial=SERIAL)), {SERIAL: "/dev/sdz"}, overrides=BELOW)
+    assert "same device as that of disk vda" in str(error)
+    second = CHAIN.format(serial=OTHER).replace('"vda"', '"vdb"')
+    below_both = {**BELOW, "vdb[1]": connection(lun=9), "vdb[2]": "/dev/sdz"}
+    rewrite(domain(CHAIN.format(serial=SERIAL) + second), {SERIAL: connection(), OTHER: connection(lun=10)}, overrides=below_both)
+
+
+# --- media that stay behind
+
+CDROM = """<disk type="{kind}" device="cdrom">
+      <driver name="qemu" type="raw"/>{source}
+      <target dev="sda" bus="sata"/>
+      <readonly/>
+    </disk>"""
+
+
+def test_a_medium_that_the_destination_lacks_is_left_out() -> None:
+    iso = CDROM.format(kind="file", source='\n      <source file="/a.iso"/>')
+    assert rewrite(domain(iso), {}) == domain(iso)
+    assert rewrite(domain(iso), {}, eject=["sda"]) == domain(CDROM.format(kind="file", source=""))
+    web = CDROM.format(kind="network", source='\n      <source protocol="http" name="a.iso"><host name="h"/></source>')
+    assert rewrite(domain(web), {}, eject=["sda"]) == domain(CDROM.format(kind="file", source=""))
+
+
+@pytest.mark.parametrize(
+    ("devices", "target", "told"),
+    [
+        (CDROM.format(kind="block", source='<source dev="/dev/sda"/>'), "sda", "is a LUN"),
+        ('<disk type="file"><source file="/x"/><target dev="vda"/></disk>', "vda", "only a CD-ROM or floppy"),
+        (CDROM.format(kind="file", source=""), "sdx", "sdx whose medium should be left out is no disk"),
+    ],
+)
+def test_nothing_else_is_left_out(devices: str, target: str, told: str) -> None:
+    assert told in str(refused(domain(devices), {}, eject=[target]))
+
+
 # --- kinds and what belongs to them
 
 
@@ -455,6 +556,7 @@ def test_disks_in_plain_types() -> None:
         "initiator": "libiscsi",
         "initiator_iqn": "iqn.2026-11.lab.lunshift:init-hosta",
         "needs_entry": True,
+        "layer": 0,
     }
 
 
@@ -473,7 +575,7 @@ LUN_USERS = {
     "host_device_disk": '<disk type="nvme"><source type="pci" namespace="1"><address bus="0x01"/></source><target dev="vda"/></disk>',
     "device_as_file": '<disk type="file"><source file="/dev/sdb"/><target dev="vda"/></disk>',
     "backing_store": file_disk(
-        '<backingStore type="file"><source file="/y"/><backingStore type="block"><source dev="/dev/sdb"/></backingStore></backingStore>'
+        '<mirror type="file" job="copy"><source file="/y"/><backingStore type="block"><source dev="/dev/sdb"/></backingStore></mirror>'
     ),
     "mirror": file_disk('<mirror type="network" job="copy"><source protocol="iscsi" name="iqn.2026-11.a:a/1"/></mirror>'),
     "data_store": file_disk("", '<dataStore type="block"><source dev="/dev/sdb"/></dataStore>'),
@@ -497,7 +599,7 @@ MORE = [
     ("mirror", '<disk type="file"><source file="/x"/><mirror file="/dev/sdb" job="copy"/><target dev="vda"/></disk>', ""),
     ("device_as_file", '<disk type="file"><source file="iscsi://10.0.0.1/iqn/1"/><target dev="vda"/></disk>', ""),
     (
-        "backing_store",
+        "volume_disk",
         file_disk('<backingStore type="volume"><source pool="p" volume="v"/></backingStore>'),
         "",
     ),

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -154,3 +155,40 @@ def test_disk_level_auth_goes_when_the_given_xml_has_none() -> None:
 def test_a_listen_address_that_is_left_to_the_destination() -> None:
     given = GIVEN.replace(' listen="10.78.0.12"', "").replace(' address="10.78.0.12"', "")
     assert "127.0.0.1" not in graft(RECORDED, given).partition("<graphics")[2].partition("</graphics>")[0]
+
+
+CHAIN = """<disk type='network' device='disk'><driver name='qemu' type='qcow2'/>
+<source protocol='iscsi' name='iqn.2026-11.org.abc:host-a/1'><host name='h' port='3260'/></source>
+<backingStore type='network'><format type='raw'/>
+<source protocol='iscsi' name='iqn.2026-11.org.abc:host-a/2' index='4'><host name='h' port='3260'/></source>
+<backingStore/></backingStore>
+<target dev='vdx' bus='virtio'/><serial>chain</serial></disk>
+<disk type='file' device='cdrom'><source file='/a.iso'/><target dev='sdx' bus='sata'/></disk>
+</devices>"""
+WITH_CHAIN = RECORDED.replace("</devices>", CHAIN)
+BELOW = {**OVERRIDES, "vdx[1]": "/dev/disk/by-id/wwn-0x2"}
+MAP_OF_CHAIN = {**MAP, "chain": "/dev/disk/by-id/wwn-0x3"}
+
+
+def test_images_below_a_disk_and_media_are_carried_over() -> None:
+    given = rewrite(redact_xml(WITH_CHAIN), MAP_OF_CHAIN, LISTEN, BELOW, ["sdx"])
+    planned = {disk["target"]: disk["source"] for disk in disks(WITH_CHAIN)}
+    grafted = graft(WITH_CHAIN, given, planned, ["sdx"])
+    assert etree.canonicalize(grafted) == etree.canonicalize(rewrite(WITH_CHAIN, MAP_OF_CHAIN, LISTEN, BELOW, ["sdx"]))
+    assert [disk["source"] for disk in disks(grafted)][-3:] == ["/dev/disk/by-id/wwn-0x3", "/dev/disk/by-id/wwn-0x2", None]
+
+
+def test_a_medium_is_left_out_only_on_purpose() -> None:
+    given = rewrite(redact_xml(WITH_CHAIN), MAP_OF_CHAIN, LISTEN, BELOW, ["sdx"])
+    assert refused(WITH_CHAIN, given) == ["disk sdx: its source is present, but absent in the given XML; plan the migration again"]
+
+
+def test_a_chain_or_a_medium_that_changed_meanwhile_is_refused() -> None:
+    given = rewrite(redact_xml(WITH_CHAIN), MAP_OF_CHAIN, LISTEN, BELOW)
+    planned = {disk["target"]: disk["source"] for disk in disks(WITH_CHAIN)}
+    flattened = re.sub(r"<backingStore type.*</backingStore>", "", WITH_CHAIN, flags=re.DOTALL)
+    assert any("vdx[1]" in problem for problem in refused(flattened, given, planned))
+    assert any("vdx[1]: its source is" in problem for problem in refused(WITH_CHAIN.replace("host-a/2", "host-a/9"), given, planned))
+    assert any("sdx: its source is /b.iso" in problem for problem in refused(WITH_CHAIN.replace("/a.iso", "/b.iso"), given, planned))
+    without_medium = WITH_CHAIN.replace("<source file='/a.iso'/>", "")
+    assert any("sdx: its source is absent" in problem for problem in refused(without_medium, given))

@@ -156,3 +156,53 @@ def test_there_and_back(xml: str, home: dict[str, t.Any], away: dict[str, t.Any]
     at_home = rewrite(xml, home, {"vnc": "10.0.0.1"})
     moved = rewrite(rewrite(at_home, away, {"vnc": "10.0.0.2"}), further)
     assert canonical(rewrite(moved, home, {"vnc": "10.0.0.1"})) == canonical(at_home)
+
+
+@st.composite
+def chains(draw: st.DrawFn) -> tuple[str, dict[str, t.Any], dict[str, t.Any]]:
+    """A domain whose disks stand on images, with noise between, the map of the disks and the overrides of the images."""
+    root = etree.Element("domain", {"type": "kvm"}, nsmap={"qemu": QEMU, "o": "urn:other"})
+    devices = etree.SubElement(root, "devices")
+    device_map, overrides = {}, {}
+    for index in range(draw(st.integers(1, 2))):
+        element = etree.SubElement(devices, "disk", {"type": "block", "device": "disk"})
+        etree.SubElement(element, "target", {"dev": f"vd{index}", "bus": "virtio"})
+        etree.SubElement(element, "serial").text = f"serial-{index}"
+        device_map[f"serial-{index}"] = draw(values(10 * index))
+        for depth in range(draw(st.integers(0, 3)) + 1):
+            if depth:
+                element = etree.SubElement(element, "backingStore", {"type": "block"})
+                overrides[f"vd{index}[{depth}]"] = draw(values(10 * index + depth))
+            source = etree.SubElement(element, "source", {"dev": f"/dev/sd{index}{depth}"})
+            source.extend(draw(st.lists(noise(), max_size=2)))
+            element.extend(draw(st.lists(noise(), max_size=2)))
+        etree.SubElement(element, "backingStore")
+    return etree.tostring(root.getroottree(), encoding="unicode"), device_map, overrides
+
+
+def without_chains(xml: str) -> bytes:
+    """The canonical form without the sources and the kinds of disks and of the images below them."""
+    root = etree.fromstring(xml)
+    for element in root.iter("disk", "backingStore"):
+        element.attrib.pop("type", None)
+        for source in element.findall("source"):
+            following = etree.Element("was-here")
+            following.tail = source.tail
+            element.replace(source, following)
+    return t.cast(bytes, etree.tostring(root, method="c14n"))
+
+
+@settings(max_examples=60, deadline=None)
+@given(chains())
+def test_every_image_of_a_chain_is_where_the_overrides_say_and_nothing_else_changes(
+    made: tuple[str, dict[str, t.Any], dict[str, t.Any]],
+) -> None:
+    xml, device_map, overrides = made
+    after = rewrite(xml, device_map, overrides=overrides)
+    assert without_chains(after) == without_chains(xml)
+    found = disks(after)
+    assert [disk["target"] for disk in found] == [disk["target"] for disk in disks(xml)]
+    for disk in found:
+        value = overrides[disk["target"]] if disk["layer"] else device_map[disk["serial"]]
+        expected = value if isinstance(value, str) else f"{value['data']['target_iqn']}/{value['data']['target_lun']}"
+        assert disk["source"] == expected

@@ -74,9 +74,25 @@ def test_calls_that_a_driver_lacks_find_nothing(api: FakeLibvirt, connection: Co
         raise LibvirtError("this function is not supported by the connection driver", api.VIR_ERR_NO_SUPPORT)
 
     api.domain.listAllCheckpoints = api.domain.hasManagedSaveImage = api.domain.jobStats = unsupported
+    api.hosts[SOURCE].listAllSecrets = unsupported
     told = describe(connection, "web1", None)
     assert told["blockers"] == []
     assert told["job"]["active"] is False
+    assert told["secrets"] is None
+
+
+def test_the_names_of_the_secrets_are_told(connection: Connection) -> None:
+    named = [{"uuid": "22222222-2222-4333-8444-555555555555", "usage_type": "iscsi", "usage": "chap-a"}]
+    assert describe(connection, "web1", None)["secrets"] == named
+    assert describe(connection, "other", None)["secrets"] == named
+
+
+def test_files_that_the_destination_has_to_have(api: FakeLibvirt, connection: Connection) -> None:
+    cdrom = "<disk type='file' device='cdrom'><source file='{}'{}/><target dev='{}'/></disk>"
+    layer = "<disk type='block'><source dev='/dev/sdx'/><backingStore type='file'><source file='/base.img'/></backingStore></disk>"
+    api.domain.xml = domain_xml(devices=cdrom.format("/a.iso", "", "sda") + cdrom.format("/b.iso", " startupPolicy='optional'", "sdb"))
+    api.domain.inactive_xml = domain_xml(devices=cdrom.format("/next.iso", " startupPolicy='mandatory'", "sda") + layer)
+    assert describe(connection, "web1", None)["image_files"] == ["/a.iso", "/base.img", "/next.iso"]
 
 
 def test_a_job_that_cannot_be_read_counts_as_one(api: FakeLibvirt, connection: Connection) -> None:

@@ -260,3 +260,52 @@ def test_an_override_counts_only_for_the_definition_that_has_its_disk():
 def test_an_override_of_no_disk_is_a_problem():
     (problem,) = make_plan(domain(block_disk("vda", "one")), overrides={"vdx": "volume-1"})["problems"]
     assert "vdx" in problem
+
+
+CDROM = "<disk type='file' device='cdrom'><source file='/a.iso'/><target dev='sda' bus='sata'/></disk>"
+CHAIN = block_disk("vda", "one").replace(
+    "<target", "<backingStore type='block'><source dev='/dev/sdx'/><backingStore/></backingStore><target"
+)
+
+
+def test_a_medium_that_the_destination_lacks_is_told_or_left_out():
+    lacking = {**ABSENT, "missing_files": ["/a.iso"]}
+    (problem,) = make_plan(domain(CDROM), lacking)["problems"]
+    assert problem.startswith("hostb: there is no file /a.iso, which disk sda stands on")
+    assert "live_migrate_eject: [sda]" in problem
+    assert make_plan(domain(CDROM), lacking, eject=["sda"])["problems"] == []
+    assert make_plan(domain(CDROM), {**ABSENT, "missing_files": []})["problems"] == []
+
+
+def test_only_drives_that_exist_can_be_ejected():
+    (problem,) = make_plan(domain(CDROM), eject=["sdb"])["problems"]
+    assert problem == "live_migrate_eject names sdb, but no disk has that target dev"
+    assert make_plan(domain(CDROM, inactive=domain_xml()), eject=["sda"])["problems"] == []
+
+
+def test_an_image_below_a_disk_needs_an_override():
+    (problem,) = make_plan(domain(CHAIN))["problems"]
+    assert "disk vda[1]" in problem
+    assert "give an override for target dev vda[1]" in problem
+    result = make_plan(domain(CHAIN), overrides={"vda[1]": "base"})
+    assert result["problems"] == []
+    assert [(volume["key"], volume["target"], volume["source_path"]) for volume in result["volumes"]] == [
+        ("one", "vda", BY_PATH),
+        ("base", "vda[1]", "/dev/sdx"),
+    ]
+
+
+def test_secrets_that_the_destination_lacks_are_told_before_anything_is_exported():
+    encrypted = block_disk("vda", "one").replace(
+        "<target", "<encryption format='luks'><secret type='passphrase' usage='key'/></encryption><target"
+    )
+    chap = {"target_portal": "10.0.0.1:3260", "target_iqn": "iqn.2026-11.a:b", "target_lun": 1, "auth_method": "CHAP", "auth_username": "u"}
+    connections = {"two": {"driver_volume_type": "iscsi", "data": chap, "libvirt": {"secret_usage": "chap-b"}}}
+    without = make_plan(domain(encrypted, network_disk("vdb", "two")), {**ABSENT, "secrets": []}, destination_connections=connections)
+    assert [problem.split(" there, ")[0] for problem in without["problems"]] == [
+        "hostb: libvirt has no secret of type volume with usage key",
+        "hostb: libvirt has no secret of type iscsi with usage chap-b",
+    ]
+    known = [{"uuid": "a", "usage_type": "volume", "usage": "key"}, {"uuid": "b", "usage_type": "iscsi", "usage": "chap-b"}]
+    has_them = make_plan(domain(encrypted, network_disk("vdb", "two")), {**ABSENT, "secrets": known}, destination_connections=connections)
+    assert has_them["problems"] == []

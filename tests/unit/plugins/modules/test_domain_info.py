@@ -74,6 +74,10 @@ def test_a_note_that_cannot_be_read_is_not_taken_for_none(api: FakeLibvirt, run:
     assert run(name="web1")["error_id"] == "switchover_note"
 
 
+def test_files_that_this_host_lacks(api: FakeLibvirt, run: t.Callable[..., Answer]) -> None:
+    assert run(name="web1", wanted_files=["/", "/no/such/file"])["missing_files"] == ["/no/such/file"]
+
+
 def test_a_hung_daemon_ends_within_the_timeout(api: FakeLibvirt, run: t.Callable[..., Answer]) -> None:
     api.open = lambda uri: threading.Event().wait(3600)
     answer = run(name="web1", timeout=1)
