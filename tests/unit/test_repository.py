@@ -128,7 +128,7 @@ def test_role_has_what_the_importer_wants(role: str) -> None:
     for needed in ("README.md", "meta/argument_specs.yml", "defaults/main.yml", "tasks/main.yml"):
         assert (path / needed).is_file(), needed
     specification = yaml.safe_load((path / "meta" / "argument_specs.yml").read_text(encoding="utf-8"))
-    options = specification["argument_specs"]["main"]["options"]
+    options = {name: details for entry in specification["argument_specs"].values() for name, details in entry["options"].items()}
     defaults = yaml.safe_load((path / "defaults" / "main.yml").read_text(encoding="utf-8")) or {}
     readme = (path / "README.md").read_text(encoding="utf-8")
     assert set(defaults) <= set(options)
@@ -170,6 +170,7 @@ def test_guides_name_only_variables_that_exist() -> None:
     specification = yaml.safe_load((ROOT / "roles" / "live_migrate" / "meta" / "argument_specs.yml").read_text(encoding="utf-8"))
     readme = (ROOT / "roles" / "live_migrate" / "README.md").read_text(encoding="utf-8")
     # Facts, variables of included tasks and the playbook's own are in the text of the role's README.
-    known = set(specification["argument_specs"]["main"]["options"]) | set(VARIABLE.findall(readme)) | {"live_migrate_source"}
+    options = {name for entry in specification["argument_specs"].values() for name in entry["options"]}
+    known = options | set(VARIABLE.findall(readme)) | {"live_migrate_source"}
     for path in [ROOT / "README.md", *(ROOT / "docs" / "docsite" / "rst").glob("*.rst")]:
         assert set(VARIABLE.findall(path.read_text(encoding="utf-8"))) <= known, path

@@ -28,7 +28,13 @@ SECRET = re.compile(
     r"|\b__live_migrate_(source_side\.connections|rewrite\.map)\b"
 )
 # Made by filters: what goes in does not come out, but for the parts that SECRET names.
-MADE_BY_FILTERS = ("__live_migrate_verdict", "__live_migrate_plan", "__live_migrate_source_side", "__live_migrate_rewrite")
+MADE_BY_FILTERS = (
+    "__live_migrate_verdict",
+    "__live_migrate_plan",
+    "__live_migrate_source_side",
+    "__live_migrate_rewrite",
+    "__live_migrate_findings",
+)
 
 
 def tasks_in(entries: t.Iterable[t.Mapping[str, t.Any]]) -> t.Iterator[t.Mapping[str, t.Any]]:

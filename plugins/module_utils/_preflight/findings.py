@@ -1,0 +1,184 @@
+# Copyright (c) 2026, the lunshift.migration authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# This file is PRIVATE to the lunshift.migration collection: it may change in any release.
+
+"""Every finding about one planned migration, from what was seen of both hosts and of the way between them. Pure.
+
+What the run itself would refuse comes from the run's own functions (the plan, the identity gate, the check run of
+domain_migrate), so that nothing can be "go" here and be refused there.
+"""
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible_collections.lunshift.migration.plugins.module_utils._migration.plan import plan as make_plan
+from ansible_collections.lunshift.migration.plugins.module_utils._preflight import destination_checks, way_checks
+from ansible_collections.lunshift.migration.plugins.module_utils._preflight.seen import (
+    GO,
+    NO_GO,
+    UNPROVEN,
+    WARNING,
+    Intent,
+    Seen,
+    Unread,
+    Verdict,
+    failure,
+    halves,
+)
+
+Finding = dict[str, str]
+
+# What the ids of blockers and cautions are about. An id that is not here is about disks, or a caution of its own.
+_ITEM_OF = {
+    "not_running": "domain",
+    "job_running": "domain",
+    "managed_save": "domain",
+    "nova_managed": "domain",
+    "name_taken": "name",
+    "active_on_both": "name",
+    "snapshots": "snapshots",
+    "checkpoints": "snapshots",
+    "block_job": "block_jobs",
+    "mirror": "block_jobs",
+    "unsafe_cache": "cache",
+    "error_policy": "error_policy",
+    "host_device": "devices",
+    "scsi_hostdev": "devices",
+    "host_device_disk": "devices",
+    "shared_memory": "devices",
+    "filesystem": "devices",
+    "launch_security": "devices",
+    "persistent_reservations": "devices",
+    "invtsc": "cpu",
+    "destination_hangs": "control_channel",
+}
+# Items that the source's own definition decides.
+_DOMAIN_ITEMS = ("domain", "name", "snapshots", "block_jobs", "cache", "error_policy", "devices", "disks")
+
+_Check = t.Callable[[Seen, Intent], t.Iterator[Verdict]]
+_CHECKS: tuple[tuple[str, _Check], ...] = (
+    ("hosts", way_checks.hosts),
+    ("control_channel", way_checks.control_channel),
+    ("data_channel", way_checks.data_channel),
+    ("versions", destination_checks.versions),
+    ("machine", destination_checks.machine),
+    ("cpu", destination_checks.cpu),
+    ("memory", destination_checks.memory),
+    ("huge_pages", destination_checks.huge_pages),
+    ("secrets", destination_checks.secrets),
+    ("networks", destination_checks.networks),
+    ("graphics", destination_checks.graphics),
+    ("files", destination_checks.files),
+    ("lock_manager", destination_checks.lock_manager),
+    ("clock", way_checks.clock),
+    ("convergence", way_checks.convergence),
+)
+ITEMS = ("source", "destination", *_DOMAIN_ITEMS, *(item for item, _check in _CHECKS), "volumes", "check_run")
+_ORDER = {item: number for number, item in enumerate(ITEMS)}
+
+
+def findings(seen: Seen, intent: Intent) -> list[Finding]:
+    """One finding or more for each item, each C({domain, item, verdict, cause, remedy})."""
+    found: list[tuple[str, Verdict]] = [*_host("source", seen.source, intent.source_name)]
+    found += _host("destination", seen.destination, intent.destination_name)
+    plan = None
+    if failure(seen.source) is None:
+        # An unread destination is no reason to be silent about the source.
+        plan = _plan(seen, intent)
+        if plan["action"] == "finish":
+            found.append(
+                ("domain", Verdict(GO, f"it is on {intent.destination_name} already; a run would only clean {intent.source_name} up"))
+            )
+            return _told(found, intent)
+        found += _of_plan(plan, seen, intent)
+        if not seen.source.get("exists"):
+            return _told(found, intent)
+    else:
+        found += [(item, Verdict(UNPROVEN, f"{intent.source_name} was not read")) for item in _DOMAIN_ITEMS]
+    for item, check in _CHECKS:
+        found += [(item, verdict) for verdict in _guarded(lambda check=check: check(seen, intent))]  # type: ignore[misc]
+    if plan is None:
+        found.append(("volumes", Verdict(UNPROVEN, f"{intent.source_name} was not read")))
+    else:
+        known = plan
+        found += [("volumes", verdict) for verdict in _guarded(lambda: way_checks.volumes(seen, intent, known))]
+    found += _check_run(seen, intent.complete, [verdict.cause for _item, verdict in found])
+    return _told(_with_silent_items(found), intent)
+
+
+def _host(item: str, result: t.Mapping[str, t.Any], name: str) -> list[tuple[str, Verdict]]:
+    problem = failure(result)
+    if problem is None:
+        return [(item, Verdict(GO, f"{name} answers"))]
+    return [(item, Verdict(NO_GO, f"{name}: {problem}", f"repair it; what depends on {name} was not checked"))]
+
+
+def _plan(seen: Seen, intent: Intent) -> dict[str, t.Any]:
+    return make_plan(
+        source=seen.source,
+        destination={} if failure(seen.destination) else seen.destination,
+        source_name=intent.source_name,
+        destination_name=intent.destination_name,
+        source_connections=intent.source_connections,
+        overrides=intent.overrides,
+        destination_initiator=intent.destination_initiator,
+        allow_nova_managed=intent.allow_nova_managed,
+    )
+
+
+def _of_plan(plan: t.Mapping[str, t.Any], seen: Seen, intent: Intent) -> list[tuple[str, Verdict]]:
+    """Every problem and warning of the plan, under the item that it is about."""
+    item_of: dict[str, str] = {}
+    for said in [*(seen.source.get("blockers") or []), *(seen.source.get("cautions") or [])]:
+        item_of[f"{intent.source_name}: {said['message']}"] = _ITEM_OF.get(said["id"], "disks")
+    found = []
+    for verdict, messages in ((NO_GO, plan["problems"]), (WARNING, plan["warnings"])):
+        for message in messages:
+            about_name = message.startswith(f"{intent.destination_name}: ")
+            other = "domain" if not seen.source.get("exists") else "name" if about_name else "disks"
+            found.append((item_of.get(message, other), Verdict(verdict, *halves(message))))
+    if failure(seen.destination):
+        found.append(("name", Verdict(UNPROVEN, f"{intent.destination_name} was not read")))
+    return found
+
+
+def _guarded(check: t.Callable[[], t.Iterator[Verdict]]) -> list[Verdict]:
+    try:
+        return list(check())
+    except Unread as exc:
+        return [Verdict(UNPROVEN, str(exc))]
+
+
+def _check_run(seen: Seen, complete: bool, told: t.Sequence[str]) -> list[tuple[str, Verdict]]:
+    """What domain_migrate itself said in check mode, as far as it is news."""
+    result = seen.dry_run
+    problem = failure(result)
+    if problem is None:
+        places = "" if complete else ", whatever the volumes' places will be"
+        return [("check_run", Verdict(GO, f"domain_migrate accepts the changed definition{places}"))]
+    if not result or result.get("skipped"):
+        return [("check_run", Verdict(UNPROVEN, "there is no changed definition that could be tried; see the other items"))]
+    blockers = result.get("blockers")
+    if not blockers:
+        return [("check_run", Verdict(NO_GO, *halves(problem)))]
+    news = [blocker for blocker in blockers if not any(halves(blocker["message"])[0] in cause for cause in told)]
+    return [(_ITEM_OF.get(blocker["id"], "check_run"), Verdict(NO_GO, *halves(blocker["message"]))) for blocker in news]
+
+
+def _with_silent_items(found: list[tuple[str, Verdict]]) -> list[tuple[str, Verdict]]:
+    """An item about which nothing was said is a good one, and is told too."""
+    said = {item for item, _verdict in found}
+    return [*found, *((item, Verdict(GO, "")) for item in ITEMS if item not in said)]
+
+
+def _told(found: t.Sequence[tuple[str, Verdict]], intent: Intent) -> list[Finding]:
+    return [
+        {"domain": intent.domain, "item": item, "verdict": verdict.verdict, "cause": verdict.cause, "remedy": verdict.remedy}
+        for item, verdict in sorted(found, key=lambda each: _ORDER[each[0]])
+    ]
+
+
+__all__ = ("ITEMS", "findings")
