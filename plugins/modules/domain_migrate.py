@@ -87,10 +87,104 @@ options:
     description: For how many milliseconds the guest may stand still at the end; V(0) for the hypervisor's default (300 with QEMU).
     type: int
     default: 0
-  timeout:
-    description: Seconds after which the migration is aborted; V(0) for no limit.
+  downtime_start_ms:
+    description:
+      - Begin with this shorter limit, and come to O(downtime_ms) in O(downtime_steps) steps; V(0) for O(downtime_ms) from the beginning.
+      - A step is taken after each time that going through the guest's memory once more did not bring the rest clearly down. So a guest
+        that converges anyway stands still for a shorter time, and one that does not has the longest limit after as many times through its
+        memory as there are steps.
     type: int
     default: 0
+    version_added: 0.2.0
+  downtime_steps:
+    description: Number of steps from O(downtime_start_ms) to O(downtime_ms), each by the same factor.
+    type: int
+    default: 5
+    version_added: 0.2.0
+  timeout:
+    description: Seconds after which O(timeout_action) is taken; V(0) for no limit.
+    type: int
+    default: 0
+  timeout_action:
+    description:
+      - What is done at O(timeout), or when there is no progress for O(progress_timeout). When no data has moved for 10 seconds, the migration is
+        aborted whatever is chosen here.
+      - V(abort) aborts the migration; the guest goes on on the source.
+      - V(force) suspends the guest, so that nothing changes its memory any more, and it stands still until the rest is sent. That takes as long
+        as the rest needs at the present bandwidth. The migration is aborted instead when that would be longer than O(progress_timeout). When
+        the migration fails after all, the guest goes on on the source.
+      - V(postcopy) lets the guest go on on the destination at once, and sends the rest of its memory after it. From then on the migration
+        cannot be aborted, and B(when the network or either host fails before its end, the guest is lost), with what it had in memory; it runs
+        slowly meanwhile. Choosing it allows that. It needs C(vm.unprivileged_userfaultfd=1) on the destination.
+    type: str
+    choices: [abort, force, postcopy]
+    default: abort
+    version_added: 0.2.0
+  progress_timeout:
+    description:
+      - Seconds without progress after which O(timeout_action) is taken; V(0) for no limit.
+      - Progress is a new minimum of the memory that remains to be sent, an iteration that begins with less than any before, or a change of
+        the downtime limit, the bandwidth or the guest's throttle. libvirt itself has no limit for data that do not arrive.
+    type: int
+    default: 300
+    version_added: 0.2.0
+  auto_converge:
+    description: Let the hypervisor slow the guest's processors down, more and more, when it changes its memory faster than it can be sent.
+    type: bool
+    default: false
+    version_added: 0.2.0
+  auto_converge_initial_percent:
+    description: By how much the processors are slowed down at first; V(0) for the hypervisor's default (20 with QEMU).
+    type: int
+    default: 0
+    version_added: 0.2.0
+  auto_converge_increment_percent:
+    description: By how much more each time that did not suffice; V(0) for the hypervisor's default (10 with QEMU).
+    type: int
+    default: 0
+    version_added: 0.2.0
+  parallel_connections:
+    description: Send memory over so many connections at once, which fast networks need; V(0) or V(1) for one.
+    type: int
+    default: 0
+    version_added: 0.2.0
+  compression:
+    description:
+      - Compress memory by these methods. It costs processor time, and pays on slow networks.
+      - V(xbzrle) sends what changed of pages that were sent before, V(mt) compresses with several threads. V(zlib) and V(zstd)
+        need O(parallel_connections), and a libvirt of this host that has them (9.0 has not).
+    type: list
+    elements: str
+    choices: [xbzrle, mt, zlib, zstd]
+    default: []
+    version_added: 0.2.0
+  compression_cache_mib:
+    description: Memory that V(xbzrle) keeps pages in, on the source; V(0) for the hypervisor's default (64 with QEMU).
+    type: int
+    default: 0
+    version_added: 0.2.0
+  migrate_uri:
+    description:
+      - Where the destination takes the guest's memory, for example V(tcp://192.0.2.12) or V(tcp://[2001:db8::12]:49160), for a network of
+        its own. By default libvirt takes the destination's host name, and a port from 49152 to 49215.
+    type: str
+    version_added: 0.2.0
+  listen_address:
+    description: Address on which the destination's hypervisor waits for the guest's memory; by default on all.
+    type: str
+    version_added: 0.2.0
+  tls:
+    description:
+      - Encrypt the guest's memory on its way, with the hypervisors' own certificates (QEMU's are in C(/etc/pki/qemu) by default). Without it
+        whoever sees the network sees the guest's memory.
+      - libvirt's own connection is encrypted by O(destination_uri), for example V(qemu+tls://host2/system).
+    type: bool
+    default: false
+    version_added: 0.2.0
+  tls_destination:
+    description: Name in the certificate of the destination, when it is not the name or address that the memory is sent to.
+    type: str
+    version_added: 0.2.0
   operation_id:
     description: Name of the job on the host, by which M(lunshift.migration.job_lease) finds it. O(uuid) or O(name) when not given.
     type: str
@@ -152,11 +246,26 @@ EXAMPLES = r"""
     destination_xml: "{{ web1.xml | lunshift.migration.rewrite_disk_sources(device_map) }}"
     persistent_xml: "{{ web1.inactive_xml | lunshift.migration.rewrite_disk_sources(device_map) }}"
     bandwidth_mib: 500
+    downtime_start_ms: 100
     downtime_ms: 500
     timeout: 3600
   vars:
     device_map:
       58a84f6d-3f0c-4e19-a0af-eb657b790657: /dev/disk/by-path/ip-192.0.2.10:3260-iscsi-iqn.2026-11.org.example:host2-lun-7
+
+- name: Move a guest that changes its memory quickly, encrypted, over a network of its own
+  lunshift.migration.domain_migrate:
+    name: web1
+    destination_uri: qemu+tls://host2.example.org/system
+    destination_xml: "{{ web1.xml | lunshift.migration.rewrite_disk_sources(device_map) }}"
+    persistent_xml: "{{ web1.inactive_xml | lunshift.migration.rewrite_disk_sources(device_map) }}"
+    migrate_uri: tcp://198.51.100.12
+    listen_address: 198.51.100.12
+    tls: true
+    tls_destination: host2.example.org
+    auto_converge: true
+    timeout: 1800
+    timeout_action: force
 
 - name: End a migration that nobody waits for any more
   lunshift.migration.domain_migrate:
@@ -245,6 +354,14 @@ statistics:
     iterations:
       description: How many times libvirt went through the guest's memory.
       type: int
+    throttle_percent:
+      description: By how much O(auto_converge) slowed the guest down at the end.
+      type: int
+steps:
+  description: What was done about the migration while it ran, one sentence each, for example that the downtime limit was raised.
+  returned: when the domain was migrated, and when a migration fails
+  type: list
+  elements: str
 seconds:
   description: How long libvirt's call took.
   returned: when the domain was migrated
@@ -266,14 +383,60 @@ progress:
   description: What was last seen of the job.
   returned: when a migration fails
   type: dict
+  contains:
+    phase:
+      description: V(starting), V(migrating), V(suspended) (by O(timeout_action=force)), V(postcopy), V(aborting) or V(finishing).
+      type: str
+    elapsed_s:
+      description: Seconds since the start.
+      type: float
+    percent:
+      description: How much of the memory has been sent once; it never falls.
+      type: int
+    total_bytes:
+      description: What the job has to move.
+      type: int
+    processed_bytes:
+      description: What it has sent.
+      type: int
+    remaining_bytes:
+      description: What has to be sent yet; it rises again at each iteration, by what the guest changed.
+      type: int
+    lowest_remaining_bytes:
+      description: The lowest of these so far.
+      type: int
+    iteration:
+      description: For how many times libvirt is going through the guest's memory.
+      type: int
+    bandwidth_bytes_per_s:
+      description: How fast memory is sent.
+      type: int
+    dirty_bytes_per_s:
+      description: How fast the guest changes memory.
+      type: int
+    throttle_percent:
+      description: By how much O(auto_converge) slows the guest down.
+      type: int
+    expected_downtime_ms:
+      description: How long the guest would stand still if the migration were ended now; null before that is known.
+      type: int
+    downtime_limit_ms:
+      description: How long it may; null for the hypervisor's default.
+      type: int
+    converges:
+      description: Whether the last iteration left clearly less than the ones before; null when it is too early to tell.
+      type: bool
+    seconds_left:
+      description: When the end is expected; null when it is not.
+      type: float
 blockers:
   description: Everything that stands against the migration, each with C(id) and C(message).
   returned: when the module refuses
   type: list
   elements: dict
 error_id:
-  description: Stable name of the kind of error, for example V(blocked), V(domain_changed), V(timeout), V(lease_lapsed), V(resume_pending),
-    V(libvirt_error).
+  description: Stable name of the kind of error, for example V(blocked), V(domain_changed), V(timeout), V(no_progress), V(lease_lapsed),
+    V(resume_pending), V(libvirt_error).
   returned: on failure
   type: str
 libvirt:
@@ -285,6 +448,8 @@ libvirt:
 import typing as t
 
 from ansible_collections.lunshift.migration.plugins.module_utils._background import run_in_background
+from ansible_collections.lunshift.migration.plugins.module_utils._migration.controls import TIMEOUT_ACTIONS, Controls
+from ansible_collections.lunshift.migration.plugins.module_utils._migration.method import COMPRESSIONS, Method
 from ansible_collections.lunshift.migration.plugins.module_utils._migration.migrate import Migration
 from ansible_collections.lunshift.migration.plugins.module_utils._migration.prepare import Request
 from ansible_collections.lunshift.migration.plugins.module_utils._module import make_module, run
@@ -304,7 +469,21 @@ def main() -> None:
             "eject": {"type": "list", "elements": "str", "default": []},
             "bandwidth_mib": {"type": "int", "default": 0},
             "downtime_ms": {"type": "int", "default": 0},
+            "downtime_start_ms": {"type": "int", "default": 0},
+            "downtime_steps": {"type": "int", "default": 5},
             "timeout": {"type": "int", "default": 0},
+            "timeout_action": {"type": "str", "choices": list(TIMEOUT_ACTIONS), "default": "abort"},
+            "progress_timeout": {"type": "int", "default": 300},
+            "auto_converge": {"type": "bool", "default": False},
+            "auto_converge_initial_percent": {"type": "int", "default": 0},
+            "auto_converge_increment_percent": {"type": "int", "default": 0},
+            "parallel_connections": {"type": "int", "default": 0},
+            "compression": {"type": "list", "elements": "str", "choices": list(COMPRESSIONS), "default": []},
+            "compression_cache_mib": {"type": "int", "default": 0},
+            "migrate_uri": {"type": "str"},
+            "listen_address": {"type": "str"},
+            "tls": {"type": "bool", "default": False},
+            "tls_destination": {"type": "str"},
             "operation_id": {"type": "str"},
             "lease_s": {"type": "int", "default": 60},
             "on_controller_loss": {"type": "str", "choices": ["abort", "continue"], "default": "abort"},
@@ -328,12 +507,9 @@ def main() -> None:
         persistent_xml=params["persistent_xml"],
         planned_sources=params["planned_sources"],
         eject=tuple(params["eject"]),
-        bandwidth_mib=params["bandwidth_mib"],
-        downtime_ms=params["downtime_ms"],
-        timeout_s=params["timeout"],
+        controls=_controls(params),
+        method=_method(params),
         operation_id=params["operation_id"] or params["uuid"] or params["name"],
-        lease_s=params["lease_s"] if params["_ticket"] else 0,
-        abort_without_controller=params["on_controller_loss"] == "abort",
         allow_nova_managed=params["allow_nova_managed"],
         switchover=params["switchover"],
     )
@@ -345,6 +521,37 @@ def main() -> None:
     if params["_ticket"]:
         run_in_background(module, work, request.operation_id, params["_ticket"])
     run(module, work)
+
+
+def _controls(params: t.Mapping[str, t.Any]) -> Controls:
+    return Controls(
+        bandwidth_mib=params["bandwidth_mib"],
+        downtime_ms=params["downtime_ms"],
+        downtime_start_ms=params["downtime_start_ms"],
+        downtime_steps=params["downtime_steps"],
+        timeout_s=params["timeout"],
+        timeout_action=params["timeout_action"],
+        progress_timeout_s=params["progress_timeout"],
+        # In the foreground there is nobody who would renew it.
+        lease_s=params["lease_s"] if params["_ticket"] else 0,
+        abort_without_controller=params["on_controller_loss"] == "abort",
+    )
+
+
+def _method(params: t.Mapping[str, t.Any]) -> Method:
+    return Method(
+        auto_converge=params["auto_converge"],
+        auto_converge_initial_percent=params["auto_converge_initial_percent"],
+        auto_converge_increment_percent=params["auto_converge_increment_percent"],
+        parallel_connections=params["parallel_connections"],
+        compression=tuple(params["compression"]),
+        compression_cache_mib=params["compression_cache_mib"],
+        migrate_uri=params["migrate_uri"] or "",
+        listen_address=params["listen_address"] or "",
+        tls=params["tls"],
+        tls_destination=params["tls_destination"] or "",
+        postcopy=params["timeout_action"] == "postcopy",
+    )
 
 
 if __name__ == "__main__":

@@ -124,6 +124,19 @@ class FakeDomain:
     def migrateSetMaxDowntime(self, milliseconds: int, _flags: int) -> None:
         self.calls.append(("migrateSetMaxDowntime", milliseconds))
 
+    def migrateSetMaxSpeed(self, mib: int, _flags: int) -> None:
+        self.calls.append(("migrateSetMaxSpeed", mib))
+
+    def migrateStartPostCopy(self, _flags: int) -> None:
+        self.calls.append(("migrateStartPostCopy",))
+
+    def suspend(self) -> None:
+        self.calls.append(("suspend",))
+
+    def resume(self) -> None:
+        self.calls.append(("resume",))
+        self.current_state = [1, 5]
+
     def migrateToURI3(self, uri: str, parameters: dict[str, t.Any], flags: int) -> None:
         self.calls.append(("migrateToURI3", uri, parameters, flags))
         self.job = {
@@ -214,8 +227,18 @@ class FakeLibvirt:
     VIR_DOMAIN_EVENT_ID_JOB_COMPLETED = 21
     VIR_MIGRATE_LIVE, VIR_MIGRATE_PEER2PEER, VIR_MIGRATE_PERSIST_DEST = 1, 2, 8
     VIR_MIGRATE_UNDEFINE_SOURCE, VIR_MIGRATE_PAUSED, VIR_MIGRATE_ABORT_ON_ERROR = 16, 32, 4096
+    VIR_MIGRATE_COMPRESSED, VIR_MIGRATE_AUTO_CONVERGE, VIR_MIGRATE_POSTCOPY = 2048, 8192, 32768
+    VIR_MIGRATE_TLS, VIR_MIGRATE_PARALLEL = 65536, 131072
     VIR_MIGRATE_PARAM_DEST_XML, VIR_MIGRATE_PARAM_PERSIST_XML = "destination_xml", "persistent_xml"
     VIR_MIGRATE_PARAM_BANDWIDTH = "bandwidth"
+    VIR_MIGRATE_PARAM_AUTO_CONVERGE_INITIAL = "auto_converge.initial"
+    VIR_MIGRATE_PARAM_AUTO_CONVERGE_INCREMENT = "auto_converge.increment"
+    VIR_MIGRATE_PARAM_PARALLEL_CONNECTIONS = "parallel.connections"
+    VIR_MIGRATE_PARAM_COMPRESSION = "compression"
+    VIR_MIGRATE_PARAM_COMPRESSION_XBZRLE_CACHE = "compression.xbzrle.cache"
+    VIR_MIGRATE_PARAM_URI = "migrate_uri"
+    VIR_MIGRATE_PARAM_LISTEN_ADDRESS = "listen_address"
+    VIR_MIGRATE_PARAM_TLS_DESTINATION = "tls.destination"
 
     def __init__(self) -> None:
         self.domain = FakeDomain(self)

@@ -26,7 +26,7 @@ class Controls:
     # The pause that the migration may plan with: from start to this, in steps.
     downtime_ms: int = 0
     downtime_start_ms: int = 0
-    downtime_steps: int = 1
+    downtime_steps: int = 5
     timeout_s: float = 0
     timeout_action: str = "abort"
     progress_timeout_s: float = 0

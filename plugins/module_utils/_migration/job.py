@@ -7,8 +7,8 @@
 """One libvirt migration job from its start to its end: watched, limited, and ended when it has to be.
 
 libvirt's call blocks until the domain has moved or stays, and it has no time limit. So it runs in a thread, while
-this one asks for the job's numbers, writes them down, and aborts the job when its time or its lease is over. The
-migration is peer-to-peer: it goes on when this process dies.
+this one asks for the job's numbers, writes them down, and does what C(steering.py) decides. The migration is
+peer-to-peer: it goes on when this process dies.
 """
 
 from __future__ import annotations
@@ -16,43 +16,37 @@ from __future__ import annotations
 import threading
 import time
 import typing as t
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ansible_collections.lunshift.migration.plugins.module_utils._errors import MigrationError
 from ansible_collections.lunshift.migration.plugins.module_utils._leased_job import Clock, JobDirectory, Lease
-from ansible_collections.lunshift.migration.plugins.module_utils._libvirt.connection import Connection, LibvirtError
+from ansible_collections.lunshift.migration.plugins.module_utils._libvirt.connection import Connection
+from ansible_collections.lunshift.migration.plugins.module_utils._migration import steering
+from ansible_collections.lunshift.migration.plugins.module_utils._migration.controls import Controls
 from ansible_collections.lunshift.migration.plugins.module_utils._migration.statistics import Progress, completed, progress
 
 # The first looks come quicker: an idle guest moves in about a second.
 FIRST_INTERVAL_S = 0.1
 INTERVAL_S = 0.5
 CALL_TIMEOUT_S = 10.0
-# libvirt has no limit for reaching the destination, and one that hangs takes it for ever. Slow hosts take half a minute.
-BEGIN_LIMIT_S = 120.0
 # An abort takes milliseconds; only a migration that is being finished, or a daemon that hangs, takes long.
 ABORT_WAIT_S = 60.0
 # The numbers of the finished job come by an event of their own.
 EVENT_WAIT_S = 1.0
-
-
-@dataclass(frozen=True)
-class Limits:
-    """When the job is ended, and how long the guest may stand still. 0 means: no limit, or the hypervisor's own."""
-
-    timeout_s: float
-    downtime_ms: int
-    abort_without_controller: bool
+# What libvirt itself starts with when it is given no limit.
+UNLIMITED_MIB = ((1 << 63) - 1) >> 20
 
 
 @dataclass(frozen=True)
 class JobEnd:
-    """How it ended. ``error`` is None only when libvirt called it a success."""
+    """How it ended. ``error`` is None only when libvirt called it a success; ``steps`` is what was done about the job, in words."""
 
     error: MigrationError | None
     statistics: dict[str, int | None] | None
     seconds: float
     lease_lapsed: bool
-    downtime_was_set: bool
+    suspended: bool
+    steps: tuple[str, ...]
 
 
 class _Call:
@@ -92,8 +86,9 @@ class MigrationJob:
         start: t.Callable[[], t.Any],
         directory: JobDirectory,
         lease: Lease,
-        limits: Limits,
+        controls: Controls,
         *,
+        postcopy_allowed: bool = False,
         clock: Clock = time.monotonic,
         interval_s: float = INTERVAL_S,
     ) -> None:
@@ -102,12 +97,17 @@ class MigrationJob:
         self._start = start
         self._directory = directory
         self._lease = lease
-        self._limits = limits
+        self._controls = controls
+        self._postcopy_allowed = postcopy_allowed
         self._clock = clock
         self._interval_s = interval_s
         self._began = clock()
         self._progress = progress("starting", 0, {})
-        self._downtime_set = False
+        # libvirt's call has set the bandwidth; all else is taken only by a job that runs.
+        self._applied = steering.Applied(bandwidth_mib=controls.bandwidth_mib)
+        self._history = steering.History(applied=self._applied)
+        self._steps: list[str] = []
+        self._suspending = False
         self._lease_lapsed = False
         self._completed_stats: dict[str, t.Any] | None = None
         self._completed_event = threading.Event()
@@ -128,8 +128,22 @@ class MigrationJob:
             statistics=completed(self._completed_stats) if self._completed_stats else None,
             seconds=round(self._elapsed(), 2),
             lease_lapsed=self._lease_lapsed,
-            downtime_was_set=self._downtime_set,
+            suspended=self.suspended,
+            steps=self.steps,
         )
+
+    @property
+    def last_progress(self) -> Progress:
+        return self._progress
+
+    @property
+    def suspended(self) -> bool:
+        """Whether the guest may have been suspended from here: a call that took too long may have been heard."""
+        return self._suspending
+
+    @property
+    def steps(self) -> tuple[str, ...]:
+        return tuple(self._steps)
 
     def _elapsed(self) -> float:
         return self._clock() - self._began
@@ -165,8 +179,10 @@ class MigrationJob:
         aborted_at = 0.0
         while not call.wait(interval_s):
             interval_s = min(interval_s * 1.5, self._interval_s)
+            self._follow_controls()
+            self._look("aborting" if reason else self._phase())
             if reason is None:
-                reason = self._reason_to_abort()
+                reason = self._steer()
                 aborted_at = self._clock()
             if reason is not None:
                 self._abort()
@@ -176,60 +192,97 @@ class MigrationJob:
                         " move. Read both hosts",
                         error_id="abort_failed",
                     )
-            self._look("aborting" if reason else "migrating")
         return reason
 
-    def _reason_to_abort(self) -> MigrationError | None:
-        if self._lease.lapsed():
-            self._lease_lapsed = True
-            if self._limits.abort_without_controller:
-                return MigrationError(
-                    "The controller was lost (nothing renewed the lease), so the migration was aborted", error_id="lease_lapsed"
-                )
-        if not self._progress.total_bytes and self._elapsed() > BEGIN_LIMIT_S:
-            return MigrationError(
-                f"Nothing was moved for {BEGIN_LIMIT_S:g} s, so the migration was aborted. Look at libvirt on the destination: it may hang",
-                error_id="not_begun",
-            )
-        if 0 < self._limits.timeout_s < self._elapsed():
-            return MigrationError(
-                f"The migration took longer than timeout ({self._limits.timeout_s:g} s) at {self._progress.percent} %, iteration"
-                f" {self._progress.iteration}, and was aborted. Give it more time, more bandwidth or a longer downtime",
-                error_id="timeout",
-            )
+    def _follow_controls(self) -> None:
+        """Whoever follows the job may have handed over limits of its own."""
+        given = self._directory.read_controls()
+        controls = Controls.from_dict(given) if given is not None else self._controls
+        if controls != self._controls:
+            self._controls = controls
+            self._lease.change(controls.lease_s)
+            self._tell("other limits were handed over, and are followed from now on")
+
+    def _phase(self) -> str:
+        if self._applied.postcopy:
+            return "postcopy"
+        return "migrating" if self._applied.suspended_at_s is None else "suspended"
+
+    def _look(self, phase: str) -> None:
+        """Keeps the last numbers when there are no new ones: the job has not begun, is ending, or the daemon hangs."""
+        elapsed_s = self._elapsed()
+        try:
+            stats = self._connection.call(self._handle.jobStats, timeout_s=CALL_TIMEOUT_S)
+        except MigrationError:
+            stats = {}
+        if stats.get("type"):
+            self._progress = progress(phase, elapsed_s, stats, self._progress.percent)
+        self._history = self._history.after(elapsed_s, self._progress, self._applied)
+        self._progress = replace(
+            self._progress,
+            lowest_remaining_bytes=self._history.lowest_bytes,
+            downtime_limit_ms=self._applied.downtime_ms or None,
+            converges=self._history.converges,
+        )
+        if stats.get("type"):
+            self._directory.write_progress({**self._progress.to_dict(), "lease_lapsed": self._lease_lapsed})
+
+    def _steer(self) -> MigrationError | None:
+        """Carry out what is decided; the reason when that is to abort."""
+        lapsed = self._lease.lapsed()
+        self._lease_lapsed = self._lease_lapsed or lapsed
+        actions = steering.decide(
+            self._elapsed(),
+            self._progress,
+            self._history,
+            self._controls,
+            lease_lapsed=lapsed,
+            postcopy_allowed=self._postcopy_allowed,
+        )
+        for action in actions:
+            if isinstance(action, steering.Abort):
+                self._tell(action.why)
+                return MigrationError(action.why, error_id=action.error_id)
+            try:
+                self._carry_out(action)
+            except MigrationError:
+                # Too early, or too late; it is decided again at the next look.
+                if isinstance(action, (steering.Suspend, steering.StartPostcopy)):
+                    self._applied = replace(self._applied, refusals=self._applied.refusals + 1)
         return None
+
+    def _carry_out(self, action: steering.Action) -> None:
+        if isinstance(action, steering.SetDowntime):
+            self._ask(self._handle.migrateSetMaxDowntime, action.milliseconds, 0)
+            if self._applied.downtime_ms:
+                self._tell(f"the downtime limit was raised to {action.milliseconds} ms")
+            self._applied = replace(self._applied, downtime_ms=action.milliseconds)
+        elif isinstance(action, steering.SetBandwidth):
+            self._ask(self._handle.migrateSetMaxSpeed, action.mib or UNLIMITED_MIB, 0)
+            self._tell(f"the bandwidth limit was set to {action.mib} MiB/s" if action.mib else "the bandwidth limit was lifted")
+            self._applied = replace(self._applied, bandwidth_mib=action.mib)
+        elif isinstance(action, steering.Suspend):
+            self._suspending = True
+            self._ask(self._handle.suspend)
+            self._tell(action.why)
+            self._applied = replace(self._applied, suspended_at_s=self._elapsed())
+        elif isinstance(action, steering.StartPostcopy):
+            self._ask(self._handle.migrateStartPostCopy, 0)
+            self._tell(action.why)
+            self._applied = replace(self._applied, postcopy=True)
+
+    def _ask(self, function: t.Callable[..., t.Any], *arguments: int) -> None:
+        self._connection.call(function, *arguments, timeout_s=CALL_TIMEOUT_S)
+
+    def _tell(self, what: str) -> None:
+        self._steps.append(f"after {self._elapsed():.1f} s: {what}")
 
     def _abort(self) -> None:
         """Told again at each look: before libvirt's job has begun there is nothing that could be aborted."""
         try:
-            self._connection.call(self._handle.abortJob, timeout_s=CALL_TIMEOUT_S)
+            self._ask(self._handle.abortJob)
         except MigrationError:
             return
 
-    def _look(self, phase: str) -> None:
-        try:
-            stats = self._connection.call(self._handle.jobStats, timeout_s=CALL_TIMEOUT_S)
-        except MigrationError:
-            return  # The job has not begun, is ending, or the daemon hangs: the call itself will tell.
-        if not stats.get("type"):
-            return
-        self._set_downtime()
-        self._progress = progress(phase, self._elapsed(), stats, self._progress.percent)
-        self._directory.write_progress({**self._progress.to_dict(), "lease_lapsed": self._lease_lapsed})
 
-    def _set_downtime(self) -> None:
-        """libvirt takes a limit only for a job that runs."""
-        if self._downtime_set or not self._limits.downtime_ms:
-            return
-        try:
-            self._connection.call(self._handle.migrateSetMaxDowntime, self._limits.downtime_ms, 0, timeout_s=CALL_TIMEOUT_S)
-        except LibvirtError:
-            return  # Too early; at the next look again.
-        self._downtime_set = True
-
-    @property
-    def last_progress(self) -> Progress:
-        return self._progress
-
-
-__all__ = ("JobEnd", "Limits", "MigrationJob")
+__all__ = ("JobEnd", "MigrationJob")

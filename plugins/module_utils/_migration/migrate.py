@@ -20,7 +20,7 @@ from ansible_collections.lunshift.migration.plugins.module_utils._libvirt.connec
 from ansible_collections.lunshift.migration.plugins.module_utils._libvirt.domain import Domain, find_domain, read_job
 from ansible_collections.lunshift.migration.plugins.module_utils._migration import peers
 from ansible_collections.lunshift.migration.plugins.module_utils._migration.failures import sentence
-from ansible_collections.lunshift.migration.plugins.module_utils._migration.job import JobEnd, Limits, MigrationJob
+from ansible_collections.lunshift.migration.plugins.module_utils._migration.job import JobEnd, MigrationJob
 from ansible_collections.lunshift.migration.plugins.module_utils._migration.outcome import outcome
 from ansible_collections.lunshift.migration.plugins.module_utils._migration.prepare import Prepared, Request, prepare, refuse, scrub
 from ansible_collections.lunshift.migration.plugins.module_utils._migration.statistics import completed
@@ -101,14 +101,14 @@ class Migration:
 
     def _migrate(self, directory: JobDirectory | None, watcher: Watcher | None) -> Result:
         request = self.request
-        lease = Lease(directory.lease_path, request.lease_s, self.clock) if directory else None
+        lease = Lease(directory.lease_path, request.controls.lease_s, self.clock) if directory else None
         connection = self.opener(request.uri, CONNECT_TIMEOUT_S, watch=True)
         domain = connection.call(find_domain, connection, request.name, request.uuid)
         known = (domain.name, domain.uuid) if domain else (request.name, request.uuid)
         destination = peers.look(request.destination_uri, *known, self.opener)
         if domain is None or not domain.state.active:
             return self._settle(connection, domain, destination, is_check=directory is None)
-        refuse(request, domain, destination)
+        refuse(connection, request, domain, destination)
         if destination.exists is None:
             self.warn(
                 f"{destination.problem}. libvirt's daemon may still reach it, but what has to be done there after the move cannot be done"
@@ -183,7 +183,6 @@ class Migration:
 
     def _run(self, connection: Connection, prepared: Prepared, directory: JobDirectory, lease: Lease, watcher: Watcher | None) -> Result:
         request, domain = self.request, prepared.domain
-        limits = Limits(request.timeout_s, request.downtime_ms, request.abort_without_controller)
         note = Note(
             uuid=domain.uuid,
             name=domain.name,
@@ -201,18 +200,28 @@ class Migration:
             connection.translate(domain.handle.migrateToURI3, request.destination_uri, prepared.parameters, prepared.flags)
             switchover.try_once()
 
-        job = MigrationJob(connection, domain.handle, start, directory, lease, limits, clock=self.clock)
+        job = MigrationJob(
+            connection,
+            domain.handle,
+            start,
+            directory,
+            lease,
+            request.controls,
+            postcopy_allowed=request.method.postcopy,
+            clock=self.clock,
+        )
         try:
             end = job.run()
             if end.error is None:
                 switchover.finish()
         except MigrationError as exc:
-            raise self._failure(exc, prepared, job.last_progress.to_dict(), *self._both(domain)) from exc
+            raise self._failure(exc, prepared, job, *self._both(domain)) from exc
         directory.write_progress({**job.last_progress.to_dict(), "phase": "finishing"})
         source, destination = self._both(domain)
         if end.error is not None:
             if source.exists is not False or not destination.active:
-                failure = self._failure(end.error, prepared, job.last_progress.to_dict(), source, destination)
+                source = self._resumed(connection, domain, job, source, destination)
+                failure = self._failure(end.error, prepared, job, source, destination)
                 if failure.details["outcome"] == "stayed":
                     switchover.end()
                 raise failure from end.error
@@ -227,8 +236,24 @@ class Migration:
         note = read_note(domain.uuid)
         return replace(source, switchover=note.to_dict() if note else None), destination
 
+    def _resumed(
+        self, connection: Connection, domain: Domain, job: MigrationJob, source: peers.View, destination: peers.View
+    ) -> peers.View:
+        """libvirt lets a guest run again that was suspended in the middle; not one that was suspended as the migration failed."""
+        stands_still = source.state is not None and (source.state.state, source.state.reason) == ("paused", "user")
+        if not job.suspended or not stands_still or domain.state.state == "paused" or destination.exists is not False:
+            return source
+        try:
+            connection.call(domain.handle.resume)
+        except MigrationError as exc:
+            self.warn(
+                f"{exc}. So the guest stands still on {platform.node()}, where it was suspended to end the migration; run 'virsh resume"
+                f" {shlex.quote(domain.name)}' there"
+            )
+        return self._both(domain)[0]
+
     def _failure(
-        self, error: MigrationError, prepared: Prepared, progress: Result, source: peers.View, destination: peers.View
+        self, error: MigrationError, prepared: Prepared, job: MigrationJob, source: peers.View, destination: peers.View
     ) -> MigrationError:
         """The error with what both hosts look like now. What this host sees never permits to undo anything."""
         said = sentence(error.said) if isinstance(error, LibvirtError) else str(error)
@@ -241,7 +266,8 @@ class Migration:
             "source": source.to_dict(),
             "destination": destination.to_dict(),
             "outcome": _outcome(source, destination),
-            "progress": progress,
+            "progress": job.last_progress.to_dict(),
+            "steps": list(job.steps),
         }
         if isinstance(error, LibvirtError):
             said_by_libvirt = error.details["libvirt"]
@@ -274,6 +300,7 @@ class Migration:
             "statistics": end.statistics or self._statistics_of_destination(destination),
             "seconds": end.seconds,
             "resume_ms": switchover.waited_ms,
+            "steps": list(end.steps),
             "autostart": domain.autostart,
             "actions": actions,
             "diff": {"prepared": prepared.difference},

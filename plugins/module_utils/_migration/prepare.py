@@ -20,13 +20,15 @@ from ansible_collections.lunshift.migration.plugins.module_utils import _domain_
 from ansible_collections.lunshift.migration.plugins.module_utils._errors import MigrationError
 from ansible_collections.lunshift.migration.plugins.module_utils._libvirt.connection import Connection
 from ansible_collections.lunshift.migration.plugins.module_utils._libvirt.domain import Domain
+from ansible_collections.lunshift.migration.plugins.module_utils._migration.controls import Controls
+from ansible_collections.lunshift.migration.plugins.module_utils._migration.method import Method
 from ansible_collections.lunshift.migration.plugins.module_utils._migration.peers import View
 from ansible_collections.lunshift.migration.plugins.module_utils._migration.switchover import GUARDED
 
 
 @dataclass(frozen=True)
 class Request:
-    """What the operator asks for. 0 means no limit, or the hypervisor's default."""
+    """What the operator asks for."""
 
     name: str | None
     uuid: str | None
@@ -36,12 +38,9 @@ class Request:
     persistent_xml: str | None = None
     planned_sources: t.Mapping[str, str | None] | None = None
     eject: tuple[str, ...] = ()
-    bandwidth_mib: int = 0
-    downtime_ms: int = 0
-    timeout_s: float = 0
+    controls: Controls = Controls()
+    method: Method = Method()
     operation_id: str = ""
-    lease_s: float = 0
-    abort_without_controller: bool = True
     allow_nova_managed: bool = False
     switchover: str = GUARDED
 
@@ -61,11 +60,12 @@ class Prepared:
     difference: str
 
 
-def refuse(request: Request, domain: Domain, destination: View) -> None:
+def refuse(connection: Connection, request: Request, domain: Domain, destination: View) -> None:
     """Raise one error that tells everything that stands against the migration."""
     found = [blocker for blocker in domain.blockers() if not (blocker["id"] == "nova_managed" and request.allow_nova_managed)]
     found += _destination_blockers(request, domain, destination)
     found += _missing_definitions(request, domain)
+    found += _wrong_options(connection, request, domain)
     if found:
         raise MigrationError(
             f"{platform.node()}: domain {domain.name} cannot be migrated, and nothing was changed: "
@@ -93,6 +93,17 @@ def _missing_definitions(request: Request, domain: Domain) -> list[dict[str, str
             }
         )
     return found
+
+
+def _wrong_options(connection: Connection, request: Request, domain: Domain) -> list[dict[str, str]]:
+    """libvirt and QEMU refuse some of them only when the destination is waiting already, one at a time."""
+    qemu_version = int(connection.call(connection.handle.getVersion))
+    problems = [
+        *request.controls.problems(),
+        *request.method.problems(),
+        *request.method.problems_of_host(connection.api, qemu_version, guest_paused=domain.state.state == "paused"),
+    ]
+    return [{"id": "options", "message": problem} for problem in problems]
 
 
 def _destination_blockers(request: Request, domain: Domain, destination: View) -> list[dict[str, str]]:
@@ -149,8 +160,10 @@ def prepare(connection: Connection, request: Request, domain: Domain) -> Prepare
         flags |= api.VIR_MIGRATE_PERSIST_DEST | api.VIR_MIGRATE_UNDEFINE_SOURCE
     if request.switchover == GUARDED:
         flags |= api.VIR_MIGRATE_PAUSED
-    if request.bandwidth_mib:
-        parameters[api.VIR_MIGRATE_PARAM_BANDWIDTH] = request.bandwidth_mib
+    flags |= request.method.flags(api)
+    parameters.update(request.method.parameters(api))
+    if request.controls.bandwidth_mib:
+        parameters[api.VIR_MIGRATE_PARAM_BANDWIDTH] = request.controls.bandwidth_mib
     difference = "".join(f"{part}\n" for part in differences if part)
     return Prepared(domain=domain, flags=flags, parameters=parameters, secrets=_passwords(domain), difference=difference)
 

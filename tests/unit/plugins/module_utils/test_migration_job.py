@@ -13,7 +13,9 @@ from ansible_collections.lunshift.migration.plugins.module_utils import _leased_
 from ansible_collections.lunshift.migration.plugins.module_utils._leased_job import JobDirectory, Lease
 from ansible_collections.lunshift.migration.plugins.module_utils._libvirt.connection import open_connection
 from ansible_collections.lunshift.migration.plugins.module_utils._migration import job as job_module
-from ansible_collections.lunshift.migration.plugins.module_utils._migration.job import JobEnd, Limits, MigrationJob
+from ansible_collections.lunshift.migration.plugins.module_utils._migration import steering
+from ansible_collections.lunshift.migration.plugins.module_utils._migration.controls import Controls
+from ansible_collections.lunshift.migration.plugins.module_utils._migration.job import JobEnd, MigrationJob
 from ansible_collections.lunshift.migration.tests.unit.fake_libvirt import DESTINATION, SOURCE, FakeLibvirt, LibvirtError, domain_xml
 
 if t.TYPE_CHECKING:
@@ -23,9 +25,10 @@ if t.TYPE_CHECKING:
 class Bench:
     """A job on the fake host, whose lease the test renews or not."""
 
-    def __init__(self, **limits: t.Any) -> None:
+    def __init__(self, *, postcopy_allowed: bool = False, **controls: t.Any) -> None:
         self.api = FakeLibvirt()
-        self.limits = Limits(**{"timeout_s": 0, "downtime_ms": 0, "abort_without_controller": True, **limits})
+        self.controls = Controls(**controls)
+        self.postcopy_allowed = postcopy_allowed
         self.lease_s: float = 0
 
     def run(self) -> JobEnd:
@@ -41,7 +44,8 @@ class Bench:
                 lambda: connection.translate(domain.migrateToURI3, DESTINATION, parameters, 8),
                 directory,
                 lease,
-                self.limits,
+                self.controls,
+                postcopy_allowed=self.postcopy_allowed,
                 interval_s=0.01,
             )
             end = job.run()
@@ -102,12 +106,72 @@ def test_a_timeout_aborts() -> None:
 
 
 def test_a_migration_that_does_not_begin_is_aborted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(job_module, "BEGIN_LIMIT_S", 0.1)
+    monkeypatch.setattr(steering, "BEGIN_LIMIT_S", 0.1)
     bench = Bench()
     bench.api.domain.jobStats = lambda: {"type": 2, "operation": 5}
     end = bench.run()
     assert end.error is not None
     assert end.error.error_id == "not_begun"
+
+
+def test_force_suspends_and_says_so() -> None:
+    bench = Bench(timeout_s=0.05, timeout_action="force")
+    bench.release_after(0.3)
+    end = bench.run()
+    assert end.error is None
+    assert end.suspended
+    assert bench.api.domain.calls.count(("suspend",)) == 1
+    assert "so the guest was suspended" in end.steps[-1]
+    assert bench.last.phase == "suspended"
+    # It stands still, so all the bandwidth brings the end nearer.
+    assert (bench.last.dirty_bytes_per_s, bench.last.seconds_left) == (0, 2.0)
+
+
+def test_a_suspended_guest_is_not_aborted_by_its_timeout_again() -> None:
+    bench = Bench(timeout_s=0.05, timeout_action="force", progress_timeout_s=0)
+    bench.release_after(0.4)
+    assert bench.run().error is None
+    assert ("abortJob",) not in bench.api.domain.calls
+
+
+def test_postcopy_is_started_once_and_never_aborted() -> None:
+    bench = Bench(timeout_s=0.05, timeout_action="postcopy", postcopy_allowed=True)
+    bench.lease_s = 0.1
+    bench.release_after(0.4)
+    end = bench.run()
+    assert end.error is None
+    assert end.lease_lapsed
+    assert bench.api.domain.calls.count(("migrateStartPostCopy",)) == 1
+    assert ("abortJob",) not in bench.api.domain.calls
+    assert bench.last.phase == "postcopy"
+
+
+def test_what_libvirt_refuses_again_and_again_ends_in_an_abort() -> None:
+    bench = Bench(timeout_s=0.05, timeout_action="force")
+
+    def refuse() -> t.NoReturn:
+        raise LibvirtError("cannot suspend", 55)
+
+    bench.api.domain.suspend = refuse
+    end = bench.run()
+    assert end.error is not None
+    assert end.error.error_id == "timeout"
+    assert "refused timeout_action force 5 times" in str(end.error)
+
+
+def test_limits_that_are_handed_over_are_followed() -> None:
+    bench = Bench(bandwidth_mib=10, timeout_s=0.2)
+    handed = Controls(bandwidth_mib=0, downtime_ms=900, timeout_s=0, lease_s=30)
+    threading.Timer(0.1, lambda: _leased_job.write_controls("web1", handed.to_dict())).start()
+    bench.release_after(0.5)
+    end = bench.run()
+    assert end.error is None
+    assert ("migrateSetMaxSpeed", job_module.UNLIMITED_MIB) in bench.api.domain.calls
+    assert ("migrateSetMaxDowntime", 900) in bench.api.domain.calls
+    assert [step.split(": ")[1] for step in end.steps] == [
+        "other limits were handed over, and are followed from now on",
+        "the bandwidth limit was lifted",
+    ]
 
 
 def test_a_lapsed_lease_aborts() -> None:
@@ -127,6 +191,31 @@ def test_a_lapsed_lease_can_be_ignored() -> None:
     assert end.error is None
     assert end.lease_lapsed
     assert ("abortJob",) not in bench.api.domain.calls
+
+
+def test_the_downtime_limit_goes_up_with_each_iteration_in_vain() -> None:
+    bench = Bench(downtime_start_ms=100, downtime_ms=400, downtime_steps=2)
+    iteration = iter(range(2, 1000))
+    bench.api.domain.jobStats = lambda: {
+        "type": 2,
+        "data_total": 1000,
+        "data_remaining": 400,
+        "data_processed": (number := next(iteration)) * 100,
+        "memory_iteration": number,
+    }
+    bench.release_after(0.4)
+    end = bench.run()
+    assert [call for call in bench.api.domain.calls if call[0] == "migrateSetMaxDowntime"] == [
+        ("migrateSetMaxDowntime", 100),
+        ("migrateSetMaxDowntime", 200),
+        ("migrateSetMaxDowntime", 400),
+    ]
+    assert [step.split(": ")[1] for step in end.steps] == [
+        "the downtime limit was raised to 200 ms",
+        "the downtime limit was raised to 400 ms",
+    ]
+    assert bench.last.converges is False
+    assert bench.last.downtime_limit_ms == 400
 
 
 def test_a_renewed_lease_holds() -> None:

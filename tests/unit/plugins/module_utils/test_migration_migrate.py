@@ -15,7 +15,9 @@ from ansible_collections.lunshift.migration.plugins.module_utils._libvirt.connec
 from ansible_collections.lunshift.migration.plugins.module_utils._migration import job as job_module
 from ansible_collections.lunshift.migration.plugins.module_utils._migration import migrate as migrate_module
 from ansible_collections.lunshift.migration.plugins.module_utils._migration import switchover as switchover_module
+from ansible_collections.lunshift.migration.plugins.module_utils._migration.controls import Controls
 from ansible_collections.lunshift.migration.plugins.module_utils._migration.failures import remedy
+from ansible_collections.lunshift.migration.plugins.module_utils._migration.method import Method
 from ansible_collections.lunshift.migration.plugins.module_utils._migration.migrate import Migration
 from ansible_collections.lunshift.migration.plugins.module_utils._migration.prepare import Request
 from ansible_collections.lunshift.migration.plugins.module_utils._migration.statistics import progress
@@ -118,7 +120,7 @@ def _own_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_domain_moves() -> None:
-    bench = Bench(bandwidth_mib=100)
+    bench = Bench(controls=Controls(bandwidth_mib=100))
     result = bench.run()
     assert result["changed"] is True
     assert result["outcome"] == "moved"
@@ -269,6 +271,125 @@ def test_everything_that_stands_against_it_at_once(check_mode: bool) -> None:
     assert error.error_id == "blocked"
     assert [blocker["id"] for blocker in error.details["blockers"]] == ["snapshots", "destination_xml_missing", "persistent_xml_missing"]
     assert bench.api.domain.calls == []
+
+
+def test_options_that_do_not_go_together_are_told_at_once_and_before_anything_starts() -> None:
+    method = Method(postcopy=True, auto_converge=True, parallel_connections=4, compression=("mt", "zstd"), tls_destination="b")
+    bench = Bench(method=method, controls=Controls(downtime_steps=0))
+    bench.api.domain.current_state = [3, 1]
+    error = bench.refused()
+    assert {blocker["id"] for blocker in error.details["blockers"]} == {"options"}
+    for part in (
+        "downtime_steps must be",
+        "tls_destination needs tls",
+        "mt does not go with parallel_connections",
+        "does not go with auto_converge",
+        "postcopy does not go with compression mt",
+        "libvirt has only xbzrle and mt",
+        "from QEMU 10.1 on",
+        "a guest that is paused",
+    ):
+        assert part in str(error)
+    assert bench.api.domain.calls == []
+
+
+def test_how_it_is_done_reaches_libvirt() -> None:
+    bench = Bench(
+        method=Method(
+            auto_converge=True,
+            auto_converge_initial_percent=30,
+            parallel_connections=2,
+            compression=("xbzrle",),
+            compression_cache_mib=32,
+            migrate_uri="tcp://[fd00::12]:49160",
+            listen_address="fd00::12",
+            tls=True,
+            tls_destination="hostb",
+        )
+    )
+    bench.run()
+    parameters, flags = bench.sent
+    assert {name: value for name, value in parameters.items() if not name.endswith("_xml")} == {
+        "auto_converge.initial": 30,
+        "parallel.connections": 2,
+        "compression": ["xbzrle"],
+        "compression.xbzrle.cache": 32 << 20,
+        "migrate_uri": "tcp://[fd00::12]:49160",
+        "listen_address": "fd00::12",
+        "tls.destination": "hostb",
+    }
+    api = bench.api
+    assert flags & (api.VIR_MIGRATE_AUTO_CONVERGE | api.VIR_MIGRATE_PARALLEL | api.VIR_MIGRATE_COMPRESSED | api.VIR_MIGRATE_TLS) == (
+        8192 | 131072 | 2048 | 65536
+    )
+    assert not flags & api.VIR_MIGRATE_POSTCOPY
+
+
+@pytest.mark.parametrize(
+    ("method", "said"),
+    [
+        (Method(migrate_uri="hostb"), "tcp://ADDRESS"),
+        (Method(migrate_uri="tcp://fd00::1"), "IPv6 in brackets"),
+        (Method(parallel_connections=-1), "0 to 255"),
+        (Method(auto_converge_initial_percent=30), "need auto_converge"),
+        (Method(auto_converge=True, auto_converge_increment_percent=100), "0 to 99 percent"),
+        (Method(compression_cache_mib=10), "does not name"),
+        (Method(compression=("xbzrle",), compression_cache_mib=-1), "must not be negative"),
+        (Method(compression=("zstd",)), "need parallel_connections"),
+    ],
+)
+def test_what_is_wrong_with_a_method(method: Method, said: str) -> None:
+    (problem,) = method.problems()
+    assert said in problem
+
+
+def test_a_newer_libvirt_and_qemu_allow_more() -> None:
+    class Newer(FakeLibvirt):
+        VIR_MIGRATE_PARAM_COMPRESSION_ZSTD_LEVEL = "compression.zstd.level"
+
+    method = Method(postcopy=True, parallel_connections=2, compression=("zstd",))
+    assert method.problems() == []
+    assert method.problems_of_host(Newer(), 10_001_000, guest_paused=False) == []
+    assert len(method.problems_of_host(FakeLibvirt(), 7_002_022, guest_paused=False)) == 2
+
+
+def test_a_guest_that_was_suspended_as_the_migration_failed_runs_again() -> None:
+    """libvirt resumes what it finds suspended when the job ends; not what is suspended a moment later."""
+    for paused_before, resumed in ((False, True), (True, False)):
+        bench = Bench(controls=Controls(timeout_s=0.05, timeout_action="force"))
+        domain = bench.api.domain
+        domain.release.clear()
+        domain.arrives = False
+        domain.migration_error = LibvirtError("operation failed: job 'migration out' failed", 9)
+        if paused_before:
+            domain.current_state = [3, 1]
+
+        def suspend(domain: FakeDomain = domain) -> None:
+            domain.current_state = [3, 1]
+            domain.release.set()
+
+        domain.suspend = suspend
+        error = bench.refused()
+        assert (("resume",) in domain.calls) is resumed
+        assert error.details["source"]["state"]["state"] == ("running" if resumed else "paused")
+        assert "so the guest was suspended" in error.details["steps"][0]
+
+
+def test_a_suspended_guest_is_left_alone_when_it_may_be_on_the_destination() -> None:
+    bench = Bench(controls=Controls(timeout_s=0.05, timeout_action="force"))
+    domain = bench.api.domain
+    domain.release.clear()
+    domain.arrives = False
+    domain.migration_error = LibvirtError("internal error: client socket is closed", 1)
+
+    def suspend() -> None:
+        domain.current_state = [3, 1]
+        bench.api.unreachable = {DESTINATION}
+        domain.release.set()
+
+    domain.suspend = suspend
+    assert bench.refused().details["source"]["state"]["state"] == "paused"
+    assert ("resume",) not in domain.calls
 
 
 def test_what_the_destination_has_already() -> None:
@@ -450,7 +571,7 @@ def test_an_abort_by_others_has_its_own_id() -> None:
 
 
 def test_a_timeout_is_told_with_both_states() -> None:
-    bench = Bench(timeout_s=0.1)
+    bench = Bench(controls=Controls(timeout_s=0.1))
     bench.api.domain.release.clear()
     error = bench.refused()
     assert error.error_id == "timeout"
