@@ -107,15 +107,15 @@ options:
     default: 0
   timeout_action:
     description:
-      - What is done at O(timeout), or when there is no progress for O(progress_timeout). When no data has moved for 10 seconds, the migration is
-        aborted whatever is chosen here.
+      - What is done at O(timeout), or when there is no progress for O(progress_timeout). When no data has moved for 10 seconds, the
+        migration is aborted whatever is chosen here.
       - V(abort) aborts the migration; the guest goes on on the source.
-      - V(force) suspends the guest, so that nothing changes its memory any more, and it stands still until the rest is sent. That takes as long
-        as the rest needs at the present bandwidth. The migration is aborted instead when that would be longer than O(progress_timeout). When
-        the migration fails after all, the guest goes on on the source.
+      - V(force) suspends the guest, so that nothing changes its memory any more, and it stands still until the rest is sent. That takes
+        as long as the rest needs at the present bandwidth. The migration is aborted instead when that would be longer than
+        O(progress_timeout). When the migration fails after all, the guest goes on on the source.
       - V(postcopy) lets the guest go on on the destination at once, and sends the rest of its memory after it. From then on the migration
-        cannot be aborted, and B(when the network or either host fails before its end, the guest is lost), with what it had in memory; it runs
-        slowly meanwhile. Choosing it allows that. It needs C(vm.unprivileged_userfaultfd=1) on the destination.
+        cannot be aborted, and B(when the network or either host fails before its end, the guest is lost), with what it had in memory; it
+        runs slowly meanwhile. Choosing it allows that. It needs C(vm.unprivileged_userfaultfd=1) on both hosts.
     type: str
     choices: [abort, force, postcopy]
     default: abort
@@ -175,8 +175,8 @@ options:
     version_added: 0.2.0
   tls:
     description:
-      - Encrypt the guest's memory on its way, with the hypervisors' own certificates (QEMU's are in C(/etc/pki/qemu) by default). Without it
-        whoever sees the network sees the guest's memory.
+      - Encrypt the guest's memory on its way, with the hypervisors' own certificates (QEMU's are in C(/etc/pki/qemu) by default). Without
+        it whoever sees the network sees the guest's memory.
       - libvirt's own connection is encrypted by O(destination_uri), for example V(qemu+tls://host2/system).
     type: bool
     default: false
@@ -435,8 +435,9 @@ blockers:
   type: list
   elements: dict
 error_id:
-  description: Stable name of the kind of error, for example V(blocked), V(domain_changed), V(timeout), V(no_progress), V(lease_lapsed),
-    V(resume_pending), V(libvirt_error).
+  description:
+    - Stable name of the kind of error, for example V(blocked), V(domain_changed), V(timeout), V(no_progress), V(lease_lapsed),
+      V(resume_pending), V(libvirt_error).
   returned: on failure
   type: str
 libvirt:

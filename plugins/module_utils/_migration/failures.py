@@ -49,6 +49,24 @@ _REMEDIES: tuple[tuple[str, str], ...] = (
         "The SOURCE's libvirt daemon cannot reach the destination: check destination_uri, the name it resolves to, and the firewall (the"
         " daemon's port, and 49152 to 49215 for the data)",
     ),
+    (
+        r"[Cc]ertificate.* does not match|owner does not match the hostname",
+        "The destination's certificate has another name than the one that the connection was made to: give the name in the certificate"
+        " (tls_destination for the guest's memory, the host in destination_uri for libvirt's own connection)",
+    ),
+    (
+        r"Unable to access credentials|Cannot read (CA )?certificate|TLS|tls-creds",
+        "TLS is not set up on both hosts: QEMU reads ca-cert.pem, server-cert.pem, server-key.pem, client-cert.pem and client-key.pem from"
+        " /etc/pki/qemu, and its keys must be readable by QEMU's user alone (0640, root and QEMU's group)",
+    ),
+    (
+        r"Postcopy is not supported",
+        "The kernel does not let QEMU do post-copy: set vm.unprivileged_userfaultfd=1 on both hosts, or choose another timeout_action",
+    ),
+    (
+        r"Unsupported compression method|not compatible with|[Mm]ultifd",
+        "This libvirt or QEMU cannot combine the chosen compression, parallel_connections and timeout_action",
+    ),
     (r"authentication failed|Authentication failed|Permission denied", "The SOURCE's libvirt daemon may not log in to the destination's"),
     (
         r"client socket is closed|End of file while reading data|keepalive|Cannot recv data",

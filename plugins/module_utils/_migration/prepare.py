@@ -38,8 +38,8 @@ class Request:
     persistent_xml: str | None = None
     planned_sources: t.Mapping[str, str | None] | None = None
     eject: tuple[str, ...] = ()
-    controls: Controls = Controls()
-    method: Method = Method()
+    controls: Controls = field(default_factory=Controls)
+    method: Method = field(default_factory=Method)
     operation_id: str = ""
     allow_nova_managed: bool = False
     switchover: str = GUARDED

@@ -182,8 +182,8 @@ def _standing_still(elapsed_s: float, seen: Progress, history: History, controls
     if 0 < controls.progress_timeout_s < paused_s:
         return Abort(
             "timeout",
-            f"The guest had been suspended for progress_timeout ({controls.progress_timeout_s:g} s) with {_mib(seen.remaining_bytes)} left, so"
-            " the migration was aborted. Give it more bandwidth",
+            f"The guest had been suspended for progress_timeout ({controls.progress_timeout_s:g} s) with {_mib(seen.remaining_bytes)} left,"
+            " so the migration was aborted. Give it more bandwidth",
         )
     return None
 
@@ -235,9 +235,9 @@ def _remedy(seen: Progress, controls: Controls) -> str:
         return "Give it more time, or more bandwidth"
     allowed = f"downtime_ms allows {controls.downtime_ms} ms" if controls.downtime_ms else "the hypervisor's default allows 300 ms"
     return (
-        f"The guest changes {_mib(seen.dirty_bytes_per_s)}/s, the network takes {_mib(seen.bandwidth_bytes_per_s)}/s, and the rest would stop the"
-        f" guest for {seen.expected_downtime_ms} ms while {allowed}. Give it more bandwidth, a longer downtime, auto_converge, or another"
-        " timeout_action"
+        f"The guest changes {_mib(seen.dirty_bytes_per_s)}/s, the network takes {_mib(seen.bandwidth_bytes_per_s)}/s, and the rest would"
+        f" stop the guest for {seen.expected_downtime_ms} ms while {allowed}. Give it more bandwidth, a longer downtime, auto_converge,"
+        " or another timeout_action"
     )
 
 

@@ -47,60 +47,68 @@ class Simulation:
 
     def run(self, limit_s: float = 4000) -> str:
         """moved, aborted, postcopy, or endless."""
-        now, remaining, dirtied, processed, iteration = 0.0, self.total_mib, 0.0, 0.0, 1
-        applied = Applied(bandwidth_mib=self.controls.bandwidth_mib)
-        self.history = History(applied=applied)
+        self.now, self.remaining, self.changed, self.processed, self.iteration = 0.0, self.total_mib, 0.0, 0.0, 1
+        self.applied = Applied(bandwidth_mib=self.controls.bandwidth_mib)
+        self.history = History(applied=self.applied)
         next_look = 0.1
-        while now < limit_s:
-            now += TICK_S
-            speed = min(self.network(now), applied.bandwidth_mib or 1e9)
-            changes = 0 if applied.suspended_at_s is not None else self.dirty(now)
-            sent = min(remaining, speed * TICK_S)
-            remaining, processed = remaining - sent, processed + sent
-            dirtied = min(self.working_set_mib, dirtied + changes * TICK_S)
-            limit_s_of_guest = (applied.downtime_ms or 300) / 1000
-            if remaining <= speed * limit_s_of_guest and speed:
-                # What remains was changed again, as a part of the same working set.
-                pending = min(remaining + dirtied, max(remaining, self.working_set_mib))
-                if pending <= speed * limit_s_of_guest:
-                    self.ended_s = now
-                    return "moved"
-                remaining, dirtied, iteration = pending, 0.0, iteration + 1
-            if now < next_look:
-                continue
-            next_look = now + LOOK_S
-            seen = progress(
-                "migrating" if applied.suspended_at_s is None else "suspended",
-                now,
-                {
-                    "data_total": self.total_mib * MIB,
-                    "data_remaining": int(remaining * MIB),
-                    "data_processed": int(processed * MIB),
-                    "memory_iteration": iteration,
-                    "memory_bps": int(speed * MIB),
-                    "memory_dirty_rate": int(changes * MIB / 4096),
-                    "memory_page_size": 4096,
-                    "downtime": 1234,
-                },
-            )
-            for at_s in [at_s for at_s in self.hand_over if at_s < now]:
-                self.controls = self.hand_over.pop(at_s)
-            self.history = self.history.after(now, seen, applied)
-            lapsed = now > self.lease_lapses_at_s
-            actions = decide(now, seen, self.history, self.controls, lease_lapsed=lapsed, postcopy_allowed=self.postcopy_allowed)
-            for action in actions:
-                self.actions.append((now, action))
-                if isinstance(action, Abort):
-                    return "aborted"
-                if isinstance(action, StartPostcopy):
-                    return "postcopy"
-                if isinstance(action, SetDowntime):
-                    applied = replace(applied, downtime_ms=action.milliseconds)
-                elif isinstance(action, SetBandwidth):
-                    applied = replace(applied, bandwidth_mib=action.mib)
-                elif isinstance(action, Suspend):
-                    applied = replace(applied, suspended_at_s=now)
+        while self.now < limit_s:
+            self.now += TICK_S
+            if self._tick():
+                self.ended_s = self.now
+                return "moved"
+            if self.now >= next_look:
+                next_look = self.now + LOOK_S
+                end = self._look()
+                if end:
+                    return end
         return "endless"
+
+    def _tick(self) -> bool:
+        """What the hypervisor does; true when it has switched over."""
+        self.speed = min(self.network(self.now), self.applied.bandwidth_mib or 1e9)
+        self.changes = 0 if self.applied.suspended_at_s is not None else self.dirty(self.now)
+        sent = min(self.remaining, self.speed * TICK_S)
+        self.remaining, self.processed = self.remaining - sent, self.processed + sent
+        self.changed = min(self.working_set_mib, self.changed + self.changes * TICK_S)
+        within_limit_mib = self.speed * (self.applied.downtime_ms or 300) / 1000
+        if not self.speed or self.remaining > within_limit_mib:
+            return False
+        # What remains was changed again, as a part of the same working set.
+        pending = min(self.remaining + self.changed, max(self.remaining, self.working_set_mib))
+        if pending <= within_limit_mib:
+            return True
+        self.remaining, self.changed, self.iteration = pending, 0.0, self.iteration + 1
+        return False
+
+    def _look(self) -> str:
+        stats = {
+            "data_total": self.total_mib * MIB,
+            "data_remaining": int(self.remaining * MIB),
+            "data_processed": int(self.processed * MIB),
+            "memory_iteration": self.iteration,
+            "memory_bps": int(self.speed * MIB),
+            "memory_dirty_rate": int(self.changes * MIB / 4096),
+            "memory_page_size": 4096,
+            "downtime": 1234,
+        }
+        seen = progress("migrating" if self.applied.suspended_at_s is None else "suspended", self.now, stats)
+        for at_s in [at_s for at_s in self.hand_over if at_s < self.now]:
+            self.controls = self.hand_over.pop(at_s)
+        self.history = self.history.after(self.now, seen, self.applied)
+        lapsed = self.now > self.lease_lapses_at_s
+        for action in decide(self.now, seen, self.history, self.controls, lease_lapsed=lapsed, postcopy_allowed=self.postcopy_allowed):
+            self.actions.append((self.now, action))
+            if isinstance(action, Abort):
+                return "aborted"
+            if isinstance(action, StartPostcopy):
+                return "postcopy"
+            if isinstance(action, SetDowntime):
+                self.applied = replace(self.applied, downtime_ms=action.milliseconds)
+            elif isinstance(action, SetBandwidth):
+                self.applied = replace(self.applied, bandwidth_mib=action.mib)
+            elif isinstance(action, Suspend):
+                self.applied = replace(self.applied, suspended_at_s=self.now)
+        return ""
 
     def limits(self) -> list[int]:
         return [action.milliseconds for _at, action in self.actions if isinstance(action, SetDowntime)]
