@@ -19,14 +19,23 @@ def describe_progress(progress: t.Mapping[str, t.Any]) -> str:
     """One line for people; what is not known yet is left out."""
     if not progress.get("total_bytes"):
         return str(progress.get("phase", "starting"))
+    lowest = progress.get("lowest_remaining_bytes")
     parts = [
         f"{progress['percent']} %",
-        f"{progress['remaining_bytes'] / MIB:.1f} of {progress['total_bytes'] / MIB:.0f} MiB remaining",
+        f"{progress['remaining_bytes'] / MIB:.1f} of {progress['total_bytes'] / MIB:.0f} MiB remaining"
+        + (f" (lowest {lowest / MIB:.1f})" if lowest is not None and lowest < progress["remaining_bytes"] else ""),
         f"iteration {progress['iteration']}",
         f"{progress['bandwidth_bytes_per_s'] / MIB:.0f} MiB/s",
         f"dirty {progress['dirty_bytes_per_s'] / MIB:.0f} MiB/s",
     ]
-    if progress.get("seconds_left") is not None:
+    if progress.get("throttle_percent"):
+        parts.append(f"guest slowed by {progress['throttle_percent']} %")
+    if progress.get("expected_downtime_ms") is not None:
+        limit = progress.get("downtime_limit_ms")
+        parts.append(f"downtime {progress['expected_downtime_ms']} ms expected" + (f", {limit} ms allowed" if limit else ""))
+    if progress.get("converges") is False:
+        parts.append("does not converge")
+    elif progress.get("seconds_left") is not None:
         parts.append(f"~{progress['seconds_left']:.0f} s left")
     if progress.get("phase") != "migrating":
         parts.insert(0, str(progress["phase"]))

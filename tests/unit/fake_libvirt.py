@@ -133,10 +133,6 @@ class FakeDomain:
     def suspend(self) -> None:
         self.calls.append(("suspend",))
 
-    def resume(self) -> None:
-        self.calls.append(("resume",))
-        self.current_state = [1, 5]
-
     def migrateToURI3(self, uri: str, parameters: dict[str, t.Any], flags: int) -> None:
         self.calls.append(("migrateToURI3", uri, parameters, flags))
         self.job = {

@@ -103,6 +103,11 @@ def _wrong_options(connection: Connection, request: Request, domain: Domain) -> 
         *request.method.problems(),
         *request.method.problems_of_host(connection.api, qemu_version, guest_paused=domain.state.state == "paused"),
     ]
+    if request.method.postcopy and request.switchover == GUARDED:
+        problems.append(
+            "timeout_action postcopy needs switchover direct: the guest would have to run on the destination while it still belongs to both"
+            " hosts"
+        )
     return [{"id": "options", "message": problem} for problem in problems]
 
 

@@ -33,6 +33,17 @@ def progress(percent: int = 42, **changes: t.Any) -> Answer:
     }
 
 
+def test_a_line_says_what_stands_against_the_end() -> None:
+    line = describe_progress(
+        progress(lowest_remaining_bytes=2 * MIB, throttle_percent=30, expected_downtime_ms=900, downtime_limit_ms=190, converges=False)
+    )
+    assert line == (
+        "42 % | 12.3 of 94 MiB remaining (lowest 2.0) | iteration 3 | 31 MiB/s | dirty 4 MiB/s | guest slowed by 30 %"
+        " | downtime 900 ms expected, 190 ms allowed | does not converge"
+    )
+    assert describe_progress(progress(lowest_remaining_bytes=int(12.3 * MIB), converges=True)).endswith("dirty 4 MiB/s | ~3 s left")
+
+
 def running(percent: int = 42, **changes: t.Any) -> Answer:
     return {"changed": False, "running": True, "finished": False, "progress": progress(percent), "result": {}, **changes}
 

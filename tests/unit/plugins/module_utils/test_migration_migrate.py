@@ -288,6 +288,7 @@ def test_options_that_do_not_go_together_are_told_at_once_and_before_anything_st
         "libvirt has only xbzrle and mt",
         "from QEMU 10.1 on",
         "a guest that is paused",
+        "needs switchover direct",
     ):
         assert part in str(error)
     assert bench.api.domain.calls == []
