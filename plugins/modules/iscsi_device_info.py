@@ -68,6 +68,14 @@ options:
     type: list
     elements: str
     default: []
+  image_headers:
+    description:
+      - The volumes of O(volumes) that hold a qcow2 image, of which is to be told whether its header names another image below it.
+      - The first block is read directly from the device. Nothing is written.
+    type: list
+    elements: str
+    default: []
+    version_added: 0.2.0
 extends_documentation_fragment:
   - lunshift.migration.attributes
 seealso:
@@ -354,6 +362,12 @@ volumes:
         "4096":
           - 5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef
           - 5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef
+    names_backing_image:
+      description:
+        - Whether the header of the qcow2 image on the volume names another image below it.
+        - Null when the volume is not in O(image_headers), holds no qcow2 image or could not be read.
+      type: bool
+      version_added: 0.2.0
   sample:
     58a84f6d-3f0c-4e19-a0af-eb657b790657:
       attached: true
@@ -394,13 +408,18 @@ def main() -> None:
             "libiscsi_serials": {"type": "list", "elements": "str", "default": []},
             "probe": {"type": "bool", "default": True},
             "fingerprint": {"type": "list", "elements": "str", "default": []},
+            "image_headers": {"type": "list", "elements": "str", "default": []},
         },
         supports_check_mode=True,
     )
     options = module.params
     run(
         module,
-        lambda: device_info(read_request(options["volumes"], options["libiscsi_serials"], options["probe"], options["fingerprint"])),
+        lambda: device_info(
+            read_request(
+                options["volumes"], options["libiscsi_serials"], options["probe"], options["fingerprint"], options["image_headers"]
+            )
+        ),
     )
 
 

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 
 from ansible_collections.lunshift.migration.plugins.module_utils._connection_info import IscsiConnection, IscsiPath, parse, redact
 from ansible_collections.lunshift.migration.plugins.module_utils._errors import InputError
-from ansible_collections.lunshift.migration.plugins.module_utils._iscsi import probe, sampling, sysfs
+from ansible_collections.lunshift.migration.plugins.module_utils._iscsi import image_header, probe, sampling, sysfs
 from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.connector import (
     addresses,
     connector,
@@ -35,10 +35,15 @@ class Request:
     libiscsi_serials: frozenset[str]
     probe: bool
     sampled_serials: frozenset[str]
+    image_serials: frozenset[str] = frozenset()
 
 
 def read_request(
-    volumes: t.Mapping[str, t.Any], libiscsi_serials: t.Sequence[str], ask_targets: bool, sampled_serials: t.Sequence[str]
+    volumes: t.Mapping[str, t.Any],
+    libiscsi_serials: t.Sequence[str],
+    ask_targets: bool,
+    sampled_serials: t.Sequence[str],
+    image_serials: t.Sequence[str] = (),
 ) -> Request:
     """Check the options; raises InputError that names every problem at once."""
     problems: list[str] = []
@@ -57,7 +62,11 @@ def read_request(
             other = owner.setdefault(way, serial)
             if other != serial:
                 problems.append(f"volumes {other} and {serial} have the same connection: LUN {way.lun} of {way.iqn} at portal {way.portal}")
-    for option, serials in (("libiscsi_serials", libiscsi_serials), ("fingerprint", sampled_serials)):
+    for option, serials in (
+        ("libiscsi_serials", libiscsi_serials),
+        ("fingerprint", sampled_serials),
+        ("image_headers", image_serials),
+    ):
         unknown = sorted(set(serials) - set(volumes))
         if unknown:
             problems.append(f"{option} names volumes that are not in volumes: {', '.join(unknown)}")
@@ -69,6 +78,7 @@ def read_request(
         libiscsi_serials=frozenset(libiscsi_serials),
         probe=ask_targets,
         sampled_serials=frozenset(sampled_serials),
+        image_serials=frozenset(image_serials),
     )
 
 
@@ -78,6 +88,7 @@ def device_info(
     root: str = "/",
     ask: t.Callable[..., t.Mapping[str, probe.Answer]] = probe.ask_identities,
     sample: t.Callable[..., sampling.Samples] = sampling.take,
+    read_headers: t.Callable[..., t.Mapping[str, bool | None]] = image_header.read,
 ) -> _Dict:
     """Everything, as plain types."""
     inventory = sysfs.gather(root, request.connections.values())
@@ -91,6 +102,15 @@ def device_info(
     samples = sampling.Samples({}, {})
     if request.sampled_serials:
         samples = _sample(request, inventory, attached, questions, answers, sample, root)
+    headers: t.Mapping[str, bool | None] = {}
+    if request.image_serials:
+        identities = {serial: answer.identity for serial, answer in answers.items() if answer.identity}
+        headers = read_headers(
+            {serial: lun for serial, lun in attached.items() if serial in request.image_serials},
+            [question for question in questions if question.serial in request.image_serials and question.serial in identities],
+            identities,
+            root=root,
+        )
     portals = [(way.address, way.port) for connection in request.connections.values() for way in connection.paths]
     host = connector([*portals, *(session.portals[0] for session in inventory.sessions if session.portals)], root)
     volumes: dict[str, _Dict] = {}
@@ -101,6 +121,7 @@ def device_info(
             volumes[serial] = _not_attached(request, serial, connection, answers.get(serial), bool(host["multipath"]))
         volumes[serial]["problem"] = volumes[serial]["problem"] or samples.problems.get(serial)
         volumes[serial]["fingerprint"] = samples.fingerprints.get(serial)
+        volumes[serial]["names_backing_image"] = headers.get(serial)
     return {
         "initiator_name": iqn_of_host,
         "connector": host,

@@ -51,6 +51,7 @@ class Answer:
 
     identity: Identity | None = None
     sample: fingerprint.Sample | None = None
+    head: bytes | None = None
     problem: str | None = None
 
 
@@ -88,6 +89,17 @@ def read_samples(
         identity = identities[question.serial]
         reader = _block_reader(session, way.lun, identity.logical_block_bytes)
         return Answer(sample=fingerprint.read_sample(reader, where, identity.size_bytes))
+
+    return _ask(questions, read, load)
+
+
+def read_heads(
+    questions: t.Sequence[Question], identities: t.Mapping[str, Identity], *, load: t.Callable[[], t.Any] = libiscsi.load
+) -> _Answers:
+    """The first block of every question's volume, by serial."""
+
+    def read(session: libiscsi.Session, question: Question, way: IscsiPath) -> Answer:
+        return Answer(head=_block_reader(session, way.lun, identities[question.serial].logical_block_bytes)(0))
 
     return _ask(questions, read, load)
 
@@ -212,4 +224,4 @@ def _block_reader(session: libiscsi.Session, lun: int, logical_block_bytes: int)
     return read
 
 
-__all__ = ("Answer", "Question", "ask_identities", "read_samples")
+__all__ = ("Answer", "Question", "ask_identities", "read_heads", "read_samples")

@@ -39,7 +39,7 @@ def source_side(plan_: t.Mapping[str, t.Any], devices: t.Mapping[str, t.Any]) ->
     """What the source's own devices say of the planned volumes.
 
     ``devices`` is a result of iscsi_device_info. Returns ``{connections: {key: connection info}, identities:
-    {key: identity or None}, problems: [str]}``. A volume of the kernel's initiator is looked up by the path that the
+    {key: identity or None}, problems: [str], hidden_images: [str]}``. A volume of the kernel's initiator is looked up by the path that the
     domain uses, not by what an inventory says, so that the identity is that of the device in use.
     """
     connections: dict[str, t.Any] = dict(plan_["source_connections"])
@@ -61,7 +61,26 @@ def source_side(plan_: t.Mapping[str, t.Any], devices: t.Mapping[str, t.Any]) ->
             problems.append(f"volume {key}: {volume['source_path']} of disk {volume['target']} is no iSCSI device of this host")
         elif key not in connections:
             connections[key] = _connection_of_lun(lun)
-    return {"connections": connections, "identities": identities, "problems": problems}
+    return {"connections": connections, "identities": identities, "problems": problems, "hidden_images": _hidden_images(plan_, devices)}
+
+
+def _hidden_images(plan_: t.Mapping[str, t.Any], devices: t.Mapping[str, t.Any]) -> list[str]:
+    """Images below a disk that the destination's QEMU would look for where the header of the one above says: at the source's target."""
+    remedy = (
+        "write the chain into the domain's definition as <backingStore>, down to an empty one, and start the guest anew;"
+        " or let QEMU flatten it with 'virsh blockpull'"
+    )
+    found = []
+    for volume in plan_["volumes"]:
+        if not volume["chain_untold"] or not volume["live"]:
+            continue
+        named = (devices["volumes"].get(volume["key"]) or {}).get("names_backing_image")
+        image = f"the image of disk {volume['target']} (volume {volume['key']})"
+        if named:
+            found.append(f"{image} stands on another, which its header names and the domain does not; {remedy}")
+        elif named is None:
+            found.append(f"it cannot be told whether {image} stands on another, for its header could not be read; {remedy}")
+    return found
 
 
 def _names(lun: t.Mapping[str, t.Any]) -> set[str]:

@@ -29,7 +29,8 @@ class PlannedVolume:
     """One volume of the domain.
 
     ``key`` names it in connections and device maps: the disk's serial, or what the operator
-    gave for its target dev. ``live`` is false for a disk that only the next boot would have.
+    gave for its target dev. ``live`` is false for a disk that only the next boot would have. ``chain_untold`` says that
+    the image on it may stand on another one, which the domain does not name.
     """
 
     key: str
@@ -38,6 +39,7 @@ class PlannedVolume:
     destination_initiator: str
     source_path: str
     live: bool
+    chain_untold: bool = False
 
 
 def planned_volumes(
@@ -65,6 +67,7 @@ def planned_volumes(
                     destination_initiator=initiator if destination_initiator == "same" else destination_initiator,
                     source_path=str(disk["source"]),
                     live=is_live,
+                    chain_untold=bool(disk["chain_untold"]),
                 )
             )
     return tuple(volumes)

@@ -31,6 +31,7 @@ class Disk:
     ``initiator`` is kernel or libiscsi for a disk that has to be found on the destination by its serial, and
     ``needs_entry`` says that it has to be. ``source`` is a path, or C(iqn/lun), or what the type's source is called.
     ``layer`` is 0 for the disk itself. The image below it has layer 1 and, as libvirt calls it, the target C(vda[1]).
+    ``chain_untold`` says that the image may stand on another one, of which the domain says nothing.
     """
 
     target: str | None
@@ -44,6 +45,7 @@ class Disk:
     initiator_iqn: str | None
     needs_entry: bool
     layer: int = 0
+    chain_untold: bool = False
 
 
 def disk_elements(root: Element) -> list[Element]:
@@ -72,6 +74,7 @@ def read_disk(element: Element) -> Disk:
         initiator=initiator,
         initiator_iqn=_attribute(element.find("source/initiator/iqn"), "name") if initiator == "libiscsi" else None,
         needs_entry=initiator is not None,
+        chain_untold=initiator is not None and _format(element) != "raw" and element.find("backingStore") is None,
     )
 
 
@@ -97,6 +100,11 @@ def chain_of(disk: Element) -> t.Iterator[Element]:
 def disks(xml: str) -> list[dict[str, t.Any]]:
     """Every disk of a domain in the domain's order, each followed by the images below it, in plain types."""
     return [asdict(disk) for _element, disk in read_layers(parse(xml))]
+
+
+def _format(element: Element) -> str:
+    """Of a disk or of an image below it; libvirt takes raw for granted."""
+    return _attribute(element.find("driver"), "type") or _attribute(element.find("format"), "type") or "raw"
 
 
 def _attribute(element: Element | None, name: str) -> str | None:

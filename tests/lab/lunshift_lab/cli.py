@@ -13,7 +13,7 @@ import sys
 import typing as t
 from dataclasses import asdict
 
-from . import context, faults, guest, hosts, instance, inventory, storage
+from . import context, faults, guest, guest_disks, hosts, instance, inventory, storage
 from .context import HOSTS, Lab, LabError
 
 Call = t.Callable[[Lab, argparse.Namespace], "int | None"]
@@ -60,6 +60,10 @@ def _parser() -> argparse.ArgumentParser:
     create.add_argument("--default-ids", action="store_true", help="the target's own default ids, which prove nothing")
     for name, call, text in (("delete", _volume_delete, "delete a volume"), ("path", _volume_path, "print the path of a volume's file")):
         command(name, call, text, volume).add_argument("name")
+
+    passphrase = command("passphrase", _volume_passphrase, "give a host's libvirt the passphrase of an encrypted volume", volume)
+    passphrase.add_argument("name")
+    passphrase.add_argument("host", choices=HOSTS)
 
     export = command("export", _export, "let a host see a volume, and print the host's connection info")
     unexport = command("unexport", _unexport, "the host no longer sees the volume")
@@ -119,7 +123,8 @@ def _parser() -> argparse.ArgumentParser:
     start = command("start", _guest_start, "export and attach the disks, define and start the domain, print the path of its XML", guests)
     start.add_argument("host", choices=HOSTS)
     start.add_argument("name")
-    start.add_argument("--disk", action="append", default=[], metavar="VOLUME[:kernel|:libiscsi]", help="in the order vda, vdb, ...")
+    start.add_argument("--disk", action="append", default=[], metavar="VOLUME[:WORD...]", help=f"words: {guest_disks.WORDS}")
+    start.add_argument("--cdrom", action="append", default=[], metavar="PATH", help="a CD-ROM drive with a file of the host ('': empty)")
     start.add_argument("--memory", type=int, metavar="MIB", help="guest memory (default: 128, without an operating system 64)")
     start.add_argument("--ram-mib", type=int, default=guest.DEFAULT_RAM_MIB, metavar="N", help="memory that the guest stamps and checks")
     start.add_argument("--dirty-mib", type=int, default=guest.DEFAULT_DIRTY_MIB, metavar="N", help="how much of it changes per second")
@@ -185,6 +190,10 @@ def _volume_path(lab: Lab, arguments: argparse.Namespace) -> None:
     print(storage.volume_path(lab, arguments.name))
 
 
+def _volume_passphrase(lab: Lab, arguments: argparse.Namespace) -> None:
+    guest.define_passphrase(lab, arguments.host, arguments.name)
+
+
 def _export(lab: Lab, arguments: argparse.Namespace) -> None:
     info = storage.export(lab, arguments.host, arguments.volume, target_lun=arguments.lun, chap_user=arguments.chap)
     if hosts.is_up(lab, arguments.host):
@@ -247,6 +256,7 @@ def _guest_start(lab: Lab, arguments: argparse.Namespace) -> None:
         dirty_mib=arguments.dirty_mib,
         vnc_password=arguments.vnc_password,
         has_os=not arguments.no_os,
+        cdroms=arguments.cdrom,
     )
     print(path)
 

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import json
 import secrets
-import string
 import typing as t
 import uuid
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from xml.sax.saxutils import quoteattr
 
-from . import guest_kit, hosts, kernel_initiator, process, storage, verify
+from . import guest_disks, guest_kit, hosts, kernel_initiator, process, storage, verify
 from .context import UML_HOSTS, Lab, LabError
+from .guest_disks import Disk
 
 DEFAULT_MEMORY_MIB = 128
 NO_OS_MEMORY_MIB = 64
@@ -26,15 +26,6 @@ DEFAULT_DIRTY_MIB = 4
 KERNEL_ARGUMENTS = "console=ttyS0 quiet panic=-1 nokaslr mitigations=off no_timer_check tsc=reliable"
 # Long for a machine; a guest within a guest kernel on a busy one takes its time.
 BOOT_TIMEOUT_S = 120.0
-
-
-@dataclass(frozen=True)
-class Disk:
-    """A volume as the guest has it. ``initiator`` is who opens it at the start: "kernel" or "libiscsi"."""
-
-    volume: str
-    initiator: str
-    target: str
 
 
 @dataclass(frozen=True)
@@ -61,20 +52,21 @@ def start(
     dirty_mib: int,
     vnc_password: str | None,
     has_os: bool,
+    cdroms: t.Sequence[str] = (),
 ) -> Path:
     """Export the volumes, attach them, define the domain and start it; gives the path of its XML."""
     if not hosts.is_up(lab, host):
         raise LabError(f"{host} is not up")
     if _record_path(lab, name).exists():
         raise LabError(f"there is a guest {name}; end it with 'lab guest destroy {name}'")
-    disks = _parse_disks(host, disk_arguments)
+    disks = guest_disks.parse(host, disk_arguments)
     known = storage.volumes(lab)
-    missing = [disk.volume for disk in disks if disk.volume not in known]
+    missing = [volume for disk in disks for volume in disk.volumes if volume not in known]
     if missing:
         raise LabError(f"there are no volumes {', '.join(missing)}; there are: {', '.join(known)}")
-    mine = {disk.volume for disk in disks}
+    mine = {disk.volume for disk in disks if disk.written}
     # Volumes that other guests write to prove nothing.
-    foreign = {disk.volume for other in names(lab) for disk in load(lab, other).disks}
+    foreign = {disk.volume for other in names(lab) for disk in load(lab, other).disks if disk.written}
     guest = Guest(
         name=name,
         uuid=str(uuid.uuid4()),
@@ -82,7 +74,7 @@ def start(
         host=host,
         has_os=has_os,
         disks=disks,
-        other_volumes={volume: verify.fingerprint(storage.volume_path(lab, volume)) for volume in known if volume not in mine | foreign},
+        other_volumes={},
     )
     _forget_consoles(lab, name)
     for other in names(lab):
@@ -93,14 +85,19 @@ def start(
     path.touch(mode=0o600)
     try:
         infos = _attach(lab, guest)
+        # What lies below the guest's images has been made by now, and changes no more.
+        others = (volume for volume in known if volume not in mine | foreign)
+        guest = replace(guest, other_volumes={volume: verify.fingerprint(storage.volume_path(lab, volume)) for volume in others})
+        _save(lab, guest)
         xml = domain_xml(
             lab,
             guest,
             infos,
             known,
             memory_mib=memory_mib or (DEFAULT_MEMORY_MIB if has_os else NO_OS_MEMORY_MIB),
-            arguments=f"lab.run={guest.run} lab.ram_mib={ram_mib} lab.dirty_mib={dirty_mib}",
+            arguments=f"lab.run={guest.run} lab.ram_mib={ram_mib} lab.dirty_mib={dirty_mib} lab.disks={len(mine)}",
             vnc_password=vnc_password,
+            cdroms=cdroms,
         )
         path.write_text(xml)
         hosts.virsh(lab, host, "define", str(path))
@@ -126,14 +123,18 @@ def _save(lab: Lab, guest: Guest) -> None:
 
 def _attach(lab: Lab, guest: Guest) -> dict[str, dict[str, t.Any]]:
     """Export the guest's volumes to its first host and make them usable there; gives their connection infos."""
-    infos = {disk.volume: storage.export(lab, guest.host, disk.volume) for disk in guest.disks}
-    by_kernel = [disk.volume for disk in guest.disks if disk.initiator == "kernel"]
+    infos = {volume: storage.export(lab, guest.host, volume) for disk in guest.disks for volume in disk.volumes}
+    by_kernel = [volume for disk in guest.disks if disk.initiator == "kernel" for volume in disk.volumes]
     if by_kernel:
         known = storage.volumes(lab)
         kernel_initiator.attach(lab, guest.host, [infos[volume] for volume in by_kernel])
         names = [kernel_initiator.device(infos[volume]["data"], known[volume].scsi_id) for volume in by_kernel]
         kernel_initiator.wait_for(lab, guest.host, names)
     define_chap_secret(lab, guest.host)
+    for disk in guest.disks:
+        guest_disks.format_volumes(lab, disk, infos)
+        if disk.image == "luks":
+            define_passphrase(lab, guest.host, disk.volume)
     return infos
 
 
@@ -148,7 +149,7 @@ def load(lab: Lab, name: str) -> Guest:
     if not path.exists():
         raise LabError(f"there is no guest {name}; there are: {', '.join(names(lab)) or 'none'}")
     raw = json.loads(path.read_text())
-    return Guest(**{**raw, "disks": tuple(Disk(**disk) for disk in raw["disks"])})
+    return Guest(**{**raw, "disks": tuple(Disk.from_dict(disk) for disk in raw["disks"])})
 
 
 def names(lab: Lab) -> list[str]:
@@ -165,14 +166,27 @@ def check(lab: Lab, name: str) -> dict[str, t.Any]:
     # In this order: what a running guest writes between the two readings can only make the volume newer.
     contents = {}
     for disk in guest.disks:
-        path, serial = storage.volume_path(lab, disk.volume), volumes[disk.volume].serial
-        contents[disk.volume] = verify.read_volume(path, guest.run, serial)
+        if disk.written:
+            contents[disk.volume] = _read_disk(lab, guest, disk, volumes[disk.volume].serial if disk.has_serial else "")
     unchanged = {
         volume: verify.fingerprint(storage.volume_path(lab, volume)) == before
         for volume, before in guest.other_volumes.items()
         if volume in volumes
     }
     return verify.judge(consoles, contents, unchanged)
+
+
+def _read_disk(lab: Lab, guest: Guest, disk: Disk, serial: str) -> verify.VolumeContent:
+    with guest_disks.plain_copies(lab, disk) as (path, below):
+        content = verify.read_volume(path, guest.run, serial)
+        if below:
+            content = replace(content, foreign=verify.foreign_blocks(path, below, guest.run, serial))
+    # A copy of an image that a running guest writes to is no picture of one moment. What is lost is lost in the next copy, too.
+    if content.missing and disk.image != "raw":
+        with guest_disks.plain_copies(lab, disk) as (path, _below):
+            again = verify.read_volume(path, guest.run, serial)
+        content = replace(content, missing=tuple(number for number in content.missing if number in again.missing))
+    return content
 
 
 def destroy(lab: Lab, name: str) -> None:
@@ -187,11 +201,11 @@ def destroy(lab: Lab, name: str) -> None:
         if name in hosts.virsh(lab, host, "list", "--all", "--name").split():
             hosts.virsh(lab, host, "undefine", name)
         infos = storage.connection_infos(lab, host)
-        mine = [infos[disk.volume] for disk in guest.disks if disk.volume in infos]
+        mine = [infos[volume] for disk in guest.disks for volume in disk.volumes if volume in infos]
         if host in UML_HOSTS:
             kernel_initiator.detach(lab, host, mine)
     for entry in storage.exports(lab):
-        if any(entry.volume == disk.volume for disk in guest.disks):
+        if any(entry.volume in disk.volumes for disk in guest.disks):
             storage.unexport(lab, entry.host, entry.volume)
     path.with_suffix(".xml").unlink(missing_ok=True)
     path.unlink()
@@ -203,10 +217,20 @@ def define_chap_secret(lab: Lab, host: str) -> None:
     if not account:
         return
     usage = storage.secret_usage(account.user)
+    _define_secret(lab, host, usage, f"<usage type='iscsi'><target>{usage}</target></usage>", account.password)
+
+
+def define_passphrase(lab: Lab, host: str, volume: str) -> None:
+    """Give a host's libvirt the passphrase of an encrypted volume."""
+    usage = guest_disks.passphrase_usage(volume)
+    _define_secret(lab, host, usage, f"<usage type='volume'><volume>{usage}</volume></usage>", guest_disks.passphrase(lab, volume))
+
+
+def _define_secret(lab: Lab, host: str, usage: str, usage_xml: str, value: str) -> None:
     secret_uuid = str(uuid.uuid5(uuid.NAMESPACE_URL, f"{lab.initiator_of(host)}/{usage}"))
-    xml = f"<secret ephemeral='no' private='no'><uuid>{secret_uuid}</uuid><usage type='iscsi'><target>{usage}</target></usage></secret>"
+    xml = f"<secret ephemeral='no' private='no'><uuid>{secret_uuid}</uuid>{usage_xml}</secret>"
     hosts.virsh(lab, host, "secret-define", "/dev/stdin", stdin=xml)
-    hosts.virsh(lab, host, "secret-set-value", secret_uuid, "--file", "/dev/stdin", "--plain", stdin=account.password)
+    hosts.virsh(lab, host, "secret-set-value", secret_uuid, "--file", "/dev/stdin", "--plain", stdin=value)
 
 
 def domain_xml(
@@ -218,6 +242,7 @@ def domain_xml(
     memory_mib: int,
     arguments: str,
     vnc_password: str | None,
+    cdroms: t.Sequence[str] = (),
 ) -> str:
     boot = ""
     if guest.has_os:
@@ -236,7 +261,9 @@ def domain_xml(
         "  <cpu mode='custom' match='exact'><model fallback='forbid'>qemu64</model></cpu>",
         "  <devices>",
         f"    <emulator>{lab.share_dir / guest_kit.EMULATOR}</emulator>",
-        *(_disk_xml(disk, infos[disk.volume], volumes[disk.volume]) for disk in guest.disks),
+        *(guest_disks.to_xml(disk, infos, volumes) for disk in guest.disks),
+        # From the end of the alphabet: the disks have taken letters from its beginning.
+        *(guest_disks.cdrom_xml(path, f"sd{letter}") for path, letter in zip(cdroms, "zyxw")),
         # append: after a migration back, QEMU would otherwise empty the console that it finds.
         f"    <serial type='file'><source path='{lab.guest_console_dir}/console-{guest.name}.log' append='on'/><target port='0'/></serial>",
     ]
@@ -247,47 +274,9 @@ def domain_xml(
             f"    <graphics type='vnc' port='-1' autoport='yes' listen='{listen}' passwd={quoteattr(vnc_password)}>"
             f"<listen type='address' address='{listen}'/></graphics>"
         )
+    if any(disk.bus == "scsi" for disk in guest.disks):
+        parts.append("    <controller type='scsi' index='0' model='virtio-scsi'/>")
     return "\n".join([*parts, "    <memballoon model='none'/>", "  </devices>", "</domain>", ""])
-
-
-def _disk_xml(disk: Disk, info: dict[str, t.Any], volume: storage.Volume) -> str:
-    data, reference = info["data"], info["libvirt"]
-    address, _colon, port = data["target_portal"].rpartition(":")
-    address = address.strip("[]")
-    if disk.initiator == "kernel":
-        kind, io = "block", " io='native'"
-        source = f"<source dev='{kernel_initiator.device(data, volume.scsi_id)}'/>"
-    else:
-        kind, io = "network", ""
-        auth = ""
-        if "secret_usage" in reference:
-            auth = f"<auth username='{data['auth_username']}'><secret type='iscsi' usage='{reference['secret_usage']}'/></auth>"
-        source = (
-            f"<source protocol='iscsi' name='{data['target_iqn']}/{data['target_lun']}'><host name='{address}' port='{port}'/>"
-            f"<initiator><iqn name='{reference['initiator_iqn']}'/></initiator>{auth}</source>"
-        )
-    return (
-        f"    <disk type='{kind}' device='disk'><driver name='qemu' type='raw' cache='none' error_policy='stop'{io}/>{source}"
-        f"<target dev='{disk.target}' bus='virtio'/><serial>{volume.serial}</serial></disk>"
-    )
-
-
-def _parse_disks(host: str, arguments: t.Sequence[str]) -> tuple[Disk, ...]:
-    """C(VOLUME[:kernel|:libiscsi]); the default is what the kind of host is there for."""
-    disks: list[Disk] = []
-    for letter, argument in zip(string.ascii_lowercase, arguments):
-        volume, _colon, initiator = argument.partition(":")
-        initiator = initiator or ("kernel" if host in UML_HOSTS else "libiscsi")
-        if initiator not in ("kernel", "libiscsi"):
-            raise LabError(f"{argument!r}: the initiator is kernel or libiscsi")
-        if initiator == "kernel" and host not in UML_HOSTS:
-            raise LabError(f"{argument!r}: {host} has no kernel initiator; only {', '.join(UML_HOSTS)} have")
-        disks.append(Disk(volume=volume, initiator=initiator, target=f"vd{letter}"))
-    if len(arguments) > len(disks):
-        raise LabError(f"{len(arguments)} disks are more than the {len(disks)} that a guest can have")
-    if len({disk.volume for disk in disks}) != len(disks):
-        raise LabError("a volume is named twice")
-    return tuple(disks)
 
 
 def _forget_consoles(lab: Lab, name: str) -> None:

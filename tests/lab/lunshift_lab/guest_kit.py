@@ -23,7 +23,10 @@ KERNEL, INITRAMFS, EMULATOR = "vmlinuz", "initramfs", "qemu-system-lab"
 META_PACKAGE = "linux-image-cloud-amd64"
 SOURCES = Path(__file__).resolve().parent / "guest"
 # In the order in which they need each other.
-MODULES = ("virtio_ring", "virtio", "virtio_pci_legacy_dev", "virtio_pci_modern_dev", "virtio_pci", "virtio_blk")
+MODULES = (
+    *("virtio_ring", "virtio", "virtio_pci_legacy_dev", "virtio_pci_modern_dev", "virtio_pci", "virtio_blk"),
+    *("scsi_common", "scsi_mod", "sd_mod", "virtio_scsi"),
+)
 COMPILER = ("gcc", "-O2", "-static", "-Wall", "-Wextra", "-Werror", "-D_GNU_SOURCE", "-pthread")
 
 

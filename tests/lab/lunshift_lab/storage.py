@@ -131,6 +131,10 @@ def volume_path(lab: Lab, name: str) -> Path:
     return _directory(lab) / "volumes" / f"{name}.img"
 
 
+def passphrase_path(lab: Lab, name: str) -> Path:
+    return volume_path(lab, name).with_suffix(".passphrase")
+
+
 def create_volume(
     lab: Lab, name: str, size_mib: int, *, serial: str | None = None, scsi_sn: str | None = None, default_ids: bool = False
 ) -> Volume:
@@ -146,6 +150,7 @@ def delete_volume(lab: Lab, name: str) -> None:
         _known(state, name)
         del state.volumes[name]
         volume_path(lab, name).unlink(missing_ok=True)
+        passphrase_path(lab, name).unlink(missing_ok=True)
 
 
 def export(lab: Lab, host: str, volume: str, *, target_lun: int | None = None, chap_user: str | None = None) -> dict[str, t.Any]:

@@ -44,11 +44,15 @@ class Console:
 
 @dataclass(frozen=True)
 class VolumeContent:
-    """What one volume holds of one run. ``missing`` are numbers that were overwritten by nothing, yet are not there."""
+    """What one volume holds of one run. ``missing`` are numbers that were overwritten by nothing, yet are not there.
+
+    ``foreign`` counts blocks that are neither the run's nor those of the image below.
+    """
 
     last: int
     blocks: int
     missing: tuple[int, ...]
+    foreign: int = 0
 
 
 def fingerprint(path: Path) -> str:
@@ -100,6 +104,18 @@ def read_volume(path: Path, run: str, serial: str) -> VolumeContent:
     return VolumeContent(last=last, blocks=sum(number > 0 for number in numbers), missing=tuple(missing))
 
 
+def foreign_blocks(path: Path, below: Path, run: str, serial: str) -> int:
+    """Blocks that the run did not write, and that are not what the image below has there: QEMU filled them from elsewhere."""
+    found = 0
+    with path.open("rb") as image, below.open("rb") as base:
+        slots = min(os.fstat(image.fileno()).st_size // BLOCK_BYTES, MAX_SLOTS)
+        for slot in range(slots):
+            block = os.pread(image.fileno(), BLOCK_BYTES, slot * BLOCK_BYTES)
+            if block != os.pread(base.fileno(), BLOCK_BYTES, slot * BLOCK_BYTES).ljust(BLOCK_BYTES, b"\0"):
+                found += not _number(block, slot, slots, int(run, 16), serial)
+    return found
+
+
 def _number(block: bytes, slot: int, slots: int, run: int, serial: str) -> int:
     """The number of a sound block of this run, volume and place; 0 for anything else."""
     magic, block_run, number, block_slot, block_serial, crc = _HEADER.unpack_from(block)
@@ -126,6 +142,8 @@ def judge(consoles: dict[str, Console], volumes: dict[str, VolumeContent], other
             problems.append(f"volume {name} ends at {content.last}, but {last} was acknowledged: {last - content.last} writes are lost")
         if content.missing:
             problems.append(f"volume {name} has gaps: {len(content.missing)} numbers from {content.missing[0]} to {content.missing[-1]}")
+        if content.foreign:
+            problems.append(f"volume {name} has {content.foreign} blocks that are not those of the image below it")
     for host, console in consoles.items():
         if console.trouble:
             problems.append(f"the guest said on {host}: {console.trouble[0]} ({len(console.trouble)} such lines)")

@@ -128,3 +128,19 @@ def test_a_fingerprint_sees_content_and_size_but_not_holes(tmp_path: Path) -> No
     empty = made("empty", 1 << 20, b"", 0)
     assert made("zeros", 1 << 20, bytes(8192), 65536) == empty
     assert len({empty, made("bigger", 2 << 20, b"", 0), made("one", 1 << 20, b"a", 70000), made("moved", 1 << 20, b"a", 140000)}) == 4
+
+
+def test_blocks_from_a_wrong_image_below_are_counted(tmp_path: Path) -> None:
+    below = tmp_path / "below.img"
+    below.write_bytes(b"b" * (SLOTS - 2) * verify.BLOCK_BYTES)
+    image = volume(tmp_path, [3, 4])
+    own = image.read_bytes()
+    parts = [own[number * verify.BLOCK_BYTES : (number + 1) * verify.BLOCK_BYTES] if number in (3, 4) else b"" for number in range(SLOTS)]
+    right = b"".join(part or (b"b" if slot < SLOTS - 2 else b"\0") * verify.BLOCK_BYTES for slot, part in enumerate(parts))
+    image.write_bytes(right)
+    assert verify.foreign_blocks(image, below, RUN, SERIAL) == 0
+    image.write_bytes(b"w" * verify.BLOCK_BYTES + right[verify.BLOCK_BYTES :])
+    assert verify.foreign_blocks(image, below, RUN, SERIAL) == 1
+    content = verify.VolumeContent(last=4, blocks=2, missing=(), foreign=1)
+    verdict = verify.judge({}, {"top": content}, {})
+    assert "volume top has 1 blocks that are not those of the image below it" in verdict["problems"]

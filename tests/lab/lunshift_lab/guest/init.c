@@ -29,6 +29,8 @@
 #define MAX_DISKS 26
 #define SCAN_BLOCKS 64
 #define SERIAL_BYTES 24
+#define SHOWN_SERIAL_BYTES 20 /* of virtio-blk; of any other disk no more, so that all are alike */
+#define SCSI_WAIT_MS 20000
 #define ROUND_PAUSE_MS 20
 #define MAGIC "LSLBLK1"
 
@@ -170,23 +172,38 @@ static uint64_t last_on(const struct disk *disk, struct block *blocks)
 	return last;
 }
 
-static int open_disk(struct disk *disk, int index)
+/* virtio-blk tells the serial as text; of a SCSI disk it stands behind the header of its page 0x80. */
+static int read_serial(struct disk *disk)
+{
+	char path[64], text[64] = "";
+	int fd, skip = disk->name[0] == 's' ? 4 : 0;
+
+	snprintf(path, sizeof(path), "/sys/block/%s/%s", disk->name, skip ? "device/vpd_pg80" : "serial");
+	fd = open(path, O_RDONLY);
+	if (fd >= 0) {
+		if (read(fd, text, sizeof(text) - 1) < 0)
+			perror(path);
+		close(fd);
+	} else {
+		snprintf(path, sizeof(path), "/sys/block/%s", disk->name);
+		if (access(path, F_OK))
+			return 0;
+	}
+	memcpy(disk->serial, text + skip, SHOWN_SERIAL_BYTES);
+	disk->serial[strcspn(disk->serial, "\n")] = 0;
+	return 1;
+}
+
+static int open_disk(struct disk *disk, const char *kind, int index)
 {
 	char path[64];
 	off_t bytes;
-	int fd;
 
 	memset(disk, 0, sizeof(*disk));
-	snprintf(disk->name, sizeof(disk->name), "vd%c", 'a' + index);
-	snprintf(path, sizeof(path), "/sys/block/vd%c/serial", 'a' + index);
-	fd = open(path, O_RDONLY);
-	if (fd < 0)
+	snprintf(disk->name, sizeof(disk->name), "%s%c", kind, 'a' + index);
+	if (!read_serial(disk))
 		return 0;
-	if (read(fd, disk->serial, SERIAL_BYTES - 1) < 0)
-		perror(path);
-	close(fd);
-	disk->serial[strcspn(disk->serial, "\n")] = 0;
-	snprintf(path, sizeof(path), "/dev/vd%c", 'a' + index);
+	snprintf(path, sizeof(path), "/dev/%s", disk->name);
 	disk->fd = open(path, O_RDWR | O_DIRECT | O_SYNC);
 	if (disk->fd < 0) {
 		perror(path);
@@ -197,18 +214,26 @@ static int open_disk(struct disk *disk, int index)
 	return 1;
 }
 
-static void *write_for_ever(void *unused)
+static void *write_for_ever(void *disk_count)
 {
 	static struct disk disks[MAX_DISKS];
 	struct block *blocks;
 	uint64_t first, seq = UINT64_MAX;
-	int count = 0;
+	int count = 0, wanted = *(int *)disk_count;
 
-	(void)unused;
 	if (posix_memalign((void **)&blocks, BLOCK_BYTES, SCAN_BLOCKS * BLOCK_BYTES))
 		return NULL;
-	while (count < MAX_DISKS && open_disk(&disks[count], count))
+	while (count < MAX_DISKS && open_disk(&disks[count], "vd", count))
 		count++;
+	/* SCSI disks are found while the system runs already. */
+	for (int scsi = 0; count < wanted && count < MAX_DISKS && now_ms() < SCSI_WAIT_MS;) {
+		if (open_disk(&disks[count], "sd", scsi)) {
+			scsi++;
+			count++;
+		} else {
+			pause_ms(50);
+		}
+	}
 	/* A number that only some disks had when the guest stopped was never acknowledged: it is written again. */
 	for (int i = 0; i < count; i++) {
 		uint64_t last = last_on(&disks[i], blocks);
@@ -301,6 +326,7 @@ static uint64_t kernel_argument(const char *name, int base, uint64_t otherwise)
 
 int main(void)
 {
+	static int disk_count;
 	pthread_t writer;
 
 	mkdir("/dev", 0755);
@@ -316,7 +342,8 @@ int main(void)
 	load_modules();
 	make_crc_table();
 	run_id = kernel_argument("lab.run=", 16, 0);
-	pthread_create(&writer, NULL, write_for_ever, NULL);
+	disk_count = kernel_argument("lab.disks=", 10, 0);
+	pthread_create(&writer, NULL, write_for_ever, &disk_count);
 	stamp_for_ever(kernel_argument("lab.ram_mib=", 10, 16), kernel_argument("lab.dirty_mib=", 10, 4));
 	for (;;)
 		pause();

@@ -557,6 +557,7 @@ def test_disks_in_plain_types() -> None:
         "initiator_iqn": "iqn.2026-11.lab.lunshift:init-hosta",
         "needs_entry": True,
         "layer": 0,
+        "chain_untold": False,
     }
 
 

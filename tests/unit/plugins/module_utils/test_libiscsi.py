@@ -10,12 +10,13 @@ import socket
 import sys
 import threading
 import time
+import types
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from ansible_collections.lunshift.migration.plugins.module_utils._connection_info import Chap, IscsiPath, parse
-from ansible_collections.lunshift.migration.plugins.module_utils._iscsi import fingerprint, libiscsi, probe
+from ansible_collections.lunshift.migration.plugins.module_utils._iscsi import fingerprint, image_header, libiscsi, probe
 from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.identity import Identity
 
 sys.path.insert(0, str(Path(__file__).parents[3] / "benchmark"))
@@ -403,3 +404,36 @@ def test_sample_through_a_session(portal):
         255 * 4096: hashlib.sha256(b"\xff" * 4096).hexdigest(),
         256 * 4096: fingerprint.PAST_END,
     }
+
+
+# Headers of images
+
+
+@pytest.mark.parametrize(
+    ("head", "named"),
+    [
+        (b"QFI\xfb" + bytes([0, 0, 0, 3]) + (0x1000).to_bytes(8, "big"), True),
+        (b"QFI\xfb" + bytes([0, 0, 0, 3]) + bytes(8), False),
+        (b"QFI\xfb", None),
+        (b"LUKS\xba\xbe" + bytes(100), None),
+        (b"", None),
+    ],
+)
+def test_whether_an_image_names_another_below_it(head, named):
+    assert image_header.names_backing_image(head) is named
+
+
+def test_header_through_a_session_and_from_a_device(portal, tmp_path):
+    header = b"QFI\xfb" + bytes([0, 0, 0, 3]) + (0x1000).to_bytes(8, "big")
+    library = FakeLibrary({1: FakeVolume(header.ljust(256 * 4096, b"\0"))})
+    asked = [question("far", portal)]
+    identities = {"far": ask(library, *asked)["far"].identity}
+
+    def by_session(questions, known):
+        return probe.read_heads(questions, known, load=lambda: library)
+
+    (tmp_path / "dev").mkdir()
+    (tmp_path / "dev" / "sda").write_bytes(header[:8].ljust(4096, b"\0"))
+    attached = {name: types.SimpleNamespace(multipath=None, node=node) for name, node in (("near", "sda"), ("gone", "sdb"))}
+    found = image_header.read(attached, asked, identities, root=str(tmp_path), read_by_session=by_session)
+    assert found == {"far": True, "near": False, "gone": None}

@@ -309,3 +309,18 @@ def test_secrets_that_the_destination_lacks_are_told_before_anything_is_exported
     known = [{"uuid": "a", "usage_type": "volume", "usage": "key"}, {"uuid": "b", "usage_type": "iscsi", "usage": "chap-b"}]
     has_them = make_plan(domain(encrypted, network_disk("vdb", "two")), {**ABSENT, "secrets": known}, destination_connections=connections)
     assert has_them["problems"] == []
+
+
+@pytest.mark.parametrize(("image", "untold"), [("raw", False), ("qcow2", True), ("qcow2_with_an_end", False)])
+def test_a_chain_of_which_the_domain_says_nothing_is_asked_for(image: str, untold: bool):
+    end = "<backingStore/>" if image.endswith("end") else ""
+    disk = block_disk("vda", "one").replace("<target", f"<driver type='{image.split('_')[0]}'/>{end}<target")
+    assert [volume["chain_untold"] for volume in make_plan(domain(disk))["volumes"]] == [untold]
+
+
+@pytest.mark.parametrize(("named", "told"), [(True, "(volume one) stands on another"), (None, "it cannot be told whether"), (False, None)])
+def test_an_image_that_only_a_header_names_is_refused(named, told):
+    disk = block_disk("vda", "one").replace("<target", "<driver type='qcow2'/><target")
+    devices = {"luns": [], "volumes": {"one": {"names_backing_image": named}}}
+    found = hand_over.source_side(make_plan(domain(disk)), devices)["hidden_images"]
+    assert [told in message for message in found] == ([True] if told else [])

@@ -117,6 +117,7 @@ def test_attached_volume(host):
         "identity_source": "sysfs",
         "problem": None,
         "fingerprint": None,
+        "names_backing_image": None,
     }
     assert host.asked == [], "sysfs knows enough"
 
