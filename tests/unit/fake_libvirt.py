@@ -116,6 +116,15 @@ class FakeDomain:
         self.calls.append(("resume",))
         self.current_state = [1, 5]
 
+    def undefineFlags(self, flags: int) -> None:
+        self.calls.append(("undefineFlags", flags))
+        self.persistent = False
+
+    def destroy(self) -> None:
+        self.calls.append(("destroy",))
+        for host in self.api.hosts.values():
+            host.domains = [domain for domain in host.domains if domain is not self]
+
     def abortJob(self) -> None:
         self.calls.append(("abortJob",))
         self.job = {"type": 0}
@@ -219,6 +228,7 @@ class FakeLibvirt:
     VIR_ERR_NO_DOMAIN = 42
     VIR_DOMAIN_XML_SECURE, VIR_DOMAIN_XML_INACTIVE, VIR_DOMAIN_XML_MIGRATABLE = 1, 2, 8
     VIR_DOMAIN_JOB_UNBOUNDED = 2
+    VIR_DOMAIN_UNDEFINE_KEEP_NVRAM = 8
     VIR_DOMAIN_JOB_STATS_COMPLETED, VIR_DOMAIN_JOB_STATS_KEEP_COMPLETED = 1, 2
     VIR_DOMAIN_EVENT_ID_JOB_COMPLETED = 21
     VIR_MIGRATE_LIVE, VIR_MIGRATE_PEER2PEER, VIR_MIGRATE_PERSIST_DEST = 1, 2, 8
