@@ -72,7 +72,8 @@ EXAMPLES = r"""
 RETURN = r"""
 _value:
   description:
-    - C(action) (V(migrate), V(finish) when the domain has moved already, V(none)), C(name), C(uuid), C(volumes),
+    - C(action) (V(migrate), V(follow) when a job of an earlier run still moves it, V(settle) when an earlier run left something half done,
+      V(finish) when the domain has moved already, V(none)), C(name), C(uuid), C(volumes),
       C(problems), C(warnings), C(source_connections) and C(outcome).
     - C(source_connections) holds the secrets that were given in O(source_connections); do not show it.
   type: dict

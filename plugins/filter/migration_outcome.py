@@ -28,6 +28,7 @@ options:
 seealso:
   - module: lunshift.migration.domain_info
   - module: lunshift.migration.domain_migrate
+  - module: lunshift.migration.domain_settle
 """
 
 EXAMPLES = r"""
@@ -75,8 +76,8 @@ _value:
     permits:
       description:
         - What may be done without any look by a person. V(undo_destination) permits to detach what was attached on the destination,
-          V(clean_source) to detach the volumes on the source. The others permit one step on one host, after which both have to be
-          read again. At most one is true, and none unless both hosts were read and no job runs.
+          V(clean_source) to detach the volumes on the source. The others permit one step of M(lunshift.migration.domain_settle), after
+          which both hosts have to be read again. At most one is true, and none unless both hosts were read and no job runs.
       type: dict
       returned: always
       contains:

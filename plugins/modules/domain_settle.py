@@ -39,7 +39,7 @@ options:
       - V(resumed) lets a paused domain go on. Permitted on the destination by C(resume_destination).
       - V(removed) ends the domain without shutting its guest down, and takes its definition away. Permitted on the destination by
         C(remove_destination), on the source by C(remove_source).
-      - V(forgotten) takes away the note that M(lunshift.migration.domain_migrate) left on the source of a migration whose end it did not see.
+      - V(forgotten) takes away the note that M(lunshift.migration.domain_migrate) left on the source when it did not see a migration's end.
         It touches no domain. Use it when the outcome is V(moved) or V(stayed).
     type: str
     choices: [resumed, removed, forgotten]
@@ -97,7 +97,8 @@ uuid:
   type: str
 state:
   description:
-    - State of the domain afterwards, as M(lunshift.migration.domain_info) returns it; null when it is not there, and with O(state=forgotten).
+    - State of the domain afterwards, as M(lunshift.migration.domain_info) returns it; null when it is not there, and with
+      O(state=forgotten).
     - Also with the error V(state_changed), where it is the state that was found.
   returned: success
   type: dict

@@ -22,6 +22,8 @@ from ansible_collections.lunshift.migration.plugins.module_utils._xml.rewrite im
 _BY_PATH = re.compile(r"/dev/disk/by-path/ip-(?P<portal>.+)-iscsi-(?P<iqn>.+)-lun-(?P<lun>[0-9]+|0x[0-9a-f]{16})")
 
 Disk = t.Mapping[str, t.Any]
+# What has to be ended before a domain can be migrated or cleaned up after.
+_SETTLING = ("resume_destination", "remove_destination", "remove_source")
 
 
 @dataclass(frozen=True)
@@ -142,16 +144,17 @@ def plan(
 
     ``source`` and ``destination`` are results of domain_info. Returns plain types::
 
-        {action: migrate | finish | none, name, uuid, volumes: [PlannedVolume as dict], problems: [str],
+        {action: migrate | follow | settle | finish | none, name, uuid, volumes: [PlannedVolume as dict], problems: [str],
          warnings: [str], source_connections: {key: connection info}, outcome: {...}}
 
-    ``finish`` means that the domain is on the destination already, and only the source may need
+    ``follow`` means that a job of an earlier run still moves the domain; ``settle`` that an earlier run left something half done,
+    which is ended before anything else is planned; ``finish`` that the domain is on the destination already, and only the source may need
     cleaning up. ``source_connections`` come from the domain itself and are completed by the operator's.
     ``destination_connections`` are what is known before any export, ``eject`` the drives whose medium stays behind.
     """
     now = outcome(source, destination)
     moved = now["outcome"] == "moved"
-    here = destination if moved else source
+    here = destination if moved or now["permits"]["resume_destination"] else source
     problems: list[str] = []
     if not here.get("exists"):
         problems.append(f"the domain is neither on {source_name} nor on {destination_name}")
@@ -159,6 +162,10 @@ def plan(
     live_disks = disks(here["xml"])
     inactive_disks = disks(here["inactive_xml"]) if here.get("inactive_xml") else []
     volumes = planned_volumes(live_disks, inactive_disks, overrides, destination_initiator)
+    if any(now["permits"][step] for step in _SETTLING):
+        return _as_plan("settle", here, volumes, problems, [], {}, now)
+    if now["outcome"] == "still_moving" and _moves_by_us(source):
+        return _as_plan("follow", here, volumes, problems, [], {}, now)
     if moved:
         # The disks now carry the destination's paths, so only what the operator says leads back to the source's.
         connections = {volume.key: source_connections[volume.key] for volume in volumes if volume.key in source_connections}
@@ -187,6 +194,11 @@ def plan(
             connections[volume.key] = told or own
     warnings = [f"{source_name}: {caution['message']}" for caution in source.get("cautions") or []]
     return _as_plan("migrate", here, volumes, problems, warnings, connections, now)
+
+
+def _moves_by_us(source: t.Mapping[str, t.Any]) -> bool:
+    """Whether the job that moves the domain is one of domain_migrate, which notes each."""
+    return (source.get("job") or {}).get("operation") == "migration_out" and bool(source.get("switchover"))
 
 
 def _as_plan(

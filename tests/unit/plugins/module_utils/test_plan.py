@@ -131,6 +131,45 @@ def test_a_domain_that_moved_already_only_needs_the_source_cleaned():
     assert result["source_connections"] == {"one": {"known": True}}
 
 
+NOTE = {"mode": "guarded", "resume": True, "uuid": UUID}
+MOVING = {"active": True, "operation": "migration_out"}
+
+
+def test_a_running_job_of_ours_is_followed_and_another_one_is_not():
+    busy = [{"id": "job_running", "message": "a job runs"}]
+    ours = make_plan(domain(block_disk("vda", "one"), job=MOVING, switchover=NOTE, blockers=busy))
+    assert (ours["action"], ours["problems"], [volume["key"] for volume in ours["volumes"]]) == ("follow", [], ["one"])
+    for job, note in ((MOVING, None), ({"active": True, "operation": "save"}, NOTE)):
+        other = make_plan(domain(block_disk("vda", "one"), job=job, switchover=note, blockers=busy))
+        assert (other["action"], other["problems"]) == ("migrate", ["hosta: a job runs"])
+
+
+def _state(state: str, reason: str) -> dict:
+    return {"state": {"state": state, "reason": reason}}
+
+
+@pytest.mark.parametrize(
+    ("source", "destination", "permit"),
+    [
+        ({**ABSENT, "switchover": NOTE}, domain(block_disk("vda", "one"), **_state("paused", "user")), "resume_destination"),
+        (
+            domain(block_disk("vda", "one"), switchover=NOTE, **_state("running", "migration_canceled")),
+            domain(block_disk("vda", "one"), **_state("paused", "user")),
+            "remove_destination",
+        ),
+        (
+            domain(block_disk("vda", "one"), **_state("running", "migration_canceled")),
+            domain(block_disk("vda", "one"), **_state("running", "migrated")),
+            "remove_source",
+        ),
+    ],
+)
+def test_what_was_left_half_done_is_ended_before_anything_else(source: dict, destination: dict, permit: str):
+    result = make_plan(source, destination)
+    assert (result["action"], result["problems"], [volume["key"] for volume in result["volumes"]]) == ("settle", [], ["one"])
+    assert result["outcome"]["permits"][permit] is True
+
+
 def test_a_domain_that_nobody_has_is_a_problem():
     result = make_plan(ABSENT, ABSENT)
     assert result["action"] == "none"
