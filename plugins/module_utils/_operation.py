@@ -79,6 +79,14 @@ class MadeTarget:
 
 
 @dataclass(frozen=True)
+class MadeMap:
+    """A WWID that the operation makes multipath remember, in multipath's own spelling."""
+
+    serial: str
+    wwid: str
+
+
+@dataclass(frozen=True)
 class Move:
     """A migration away from this host. ``volumes`` are what iscsi_volume takes to detach them here, without secrets."""
 
@@ -99,13 +107,14 @@ class Record:
     boot_id: str
     paths: tuple[MadePath, ...] = ()
     targets: tuple[MadeTarget, ...] = ()
+    maps: tuple[MadeMap, ...] = ()
     connection_infos: t.Mapping[str, t.Any] = field(default_factory=dict)
     move: Move | None = None
     created: str | None = None
 
     @property
     def empty(self) -> bool:
-        return not self.paths and not self.targets and self.move is None
+        return not self.paths and not self.targets and not self.maps and self.move is None
 
     def merged(self, other: Record) -> Record:
         """This record and what a further run of the operation makes."""
@@ -117,26 +126,32 @@ class Record:
             other,
             paths=tuple(dict.fromkeys([*self.paths, *other.paths])),
             targets=tuple(targets.values()),
+            maps=tuple(dict.fromkeys([*self.maps, *other.maps])),
             connection_infos={**self.connection_infos, **other.connection_infos},
+            move=other.move or self.move,
             created=self.created,
         )
 
     def without_volumes(self, serials: t.Container[str]) -> Record:
-        """Without the devices of these volumes."""
+        """Without the devices and maps of these volumes."""
         return replace(
             self,
             paths=tuple(path for path in self.paths if path.serial not in serials),
+            maps=tuple(made for made in self.maps if made.serial not in serials),
             connection_infos={serial: info for serial, info in self.connection_infos.items() if serial not in serials},
         )
 
     def without_target(self, key: tuple[str, int, str]) -> Record:
         return replace(self, targets=tuple(target for target in self.targets if target.key != key))
 
+    def with_map(self, made: MadeMap) -> Record:
+        return replace(self, maps=tuple(dict.fromkeys([*self.maps, made])))
+
     def with_sid(self, key: tuple[str, int, str], sid: int) -> Record:
         return replace(self, targets=tuple(replace(target, sid=sid) if target.key == key else target for target in self.targets))
 
     def in_boot(self, boot_id: str) -> Record:
-        """The entries that can still be true in this boot: node records are files, the rest died with the kernel."""
+        """The entries that can still be true in this boot: node records and WWIDs are in files, the rest died with the kernel."""
         if boot_id == self.boot_id:
             return self
         targets = tuple(replace(target, session=False, sid=None) for target in self.targets if target.node_record or target.settings_before)
@@ -238,7 +253,8 @@ def _from_json(operation_id: str, data: t.Mapping[str, t.Any]) -> Record:
         paths=tuple(MadePath(**entry) for entry in data["paths"]),
         targets=tuple(MadeTarget(**entry) for entry in data["targets"]),
         connection_infos=data["connection_infos"],
-        # Release 0.1.0 wrote neither.
+        # Release 0.1.0 wrote none of these.
+        maps=tuple(MadeMap(**entry) for entry in data.get("maps", ())),
         move=_move(data.get("move")),
         created=data.get("created"),
     )
@@ -308,6 +324,7 @@ def _try_lock(descriptor: int) -> bool:
 __all__ = (
     "LOCKS",
     "RECORDS",
+    "MadeMap",
     "MadePath",
     "MadeTarget",
     "Move",

@@ -98,6 +98,8 @@ class FakeHost(Host):
         self.kill_after = False
         self.udev = True
         self.multipathd = False
+        # With find_multipaths strict a map is made only of what stands in the file of WWIDs.
+        self.strict = False
         self.busy: set[str] = set()
         self.flushed: list[str] = []
         self.now_s = 1000.0
@@ -187,7 +189,8 @@ class FakeHost(Host):
         return self.read(f"/sys/class/block/{os.path.basename(node)}/dev") if self.exists(node) else None
 
     def read_first_block(self, node: str) -> None:
-        self.ask_unit(node)
+        name = os.path.basename(node)
+        self.ask_unit(self.names(f"/sys/class/block/{name}/slaves")[0] if name.startswith("dm-") else node)
 
     def flush(self, node: str) -> None:
         if os.path.basename(node) in self.busy:
@@ -222,9 +225,9 @@ class FakeHost(Host):
 
     def _run(self, argv: list[str]) -> CommandResult:
         if argv[0] == "multipath":
-            return self._remove_map(argv[2])
+            return self._remove_map(argv[2]) if argv[1] == "-f" else self._change_wwids(*argv[1:])
         if argv[0] == "multipathd":
-            return CommandResult(0, "\n".join(self._disks), "")
+            return self._resize_map(argv[3]) if argv[1] == "resize" else CommandResult(0, "\n".join(self._disks), "")
         if argv[:3] == ["iscsiadm", "-m", "session"]:
             return self._logout(argv[4])
         iqn, portal = argv[argv.index("-T") + 1], argv[argv.index("-p") + 1]
@@ -334,31 +337,56 @@ class FakeHost(Host):
             Path(self.at(by_path)).unlink()
 
     def _add_to_map(self, disk: str, unit: Identity) -> None:
-        """One map per WWID from the second path on, as find_multipaths does."""
+        """One map per WWID: with find_multipaths strict of what is remembered, else from the second path on."""
         same = [name for name, (target, lun, _by_path) in self._disks.items() if target.luns[lun].wwid == unit.wwid]
-        if len(same) < 2:
-            return
-        uuid = f"mpath-3{(unit.wwid or '').partition('.')[2]}"
-        base = "/sys/class/block/dm-0"
-        self._put(f"{base}/dm/uuid", uuid)
-        self._put(f"{base}/dm/name", "mpatha")
+        wwid = f"3{(unit.wwid or '').partition('.')[2]}"
+        if wwid not in self.wwids():
+            if self.strict or len(same) < 2:
+                return
+            self._change_wwids("-a", wwid)
+        device = next((name for name in self.map_devices() if self.read(f"/sys/class/block/{name}/dm/uuid") == f"mpath-{wwid}"), None)
+        device = device or f"dm-{len(self.map_devices())}"
+        base = f"/sys/class/block/{device}"
+        self._put(f"{base}/dm/uuid", f"mpath-{wwid}")
+        self._put(f"{base}/dm/name", f"mpath{chr(ord('a') + int(device[3:]))}")
         self._put(f"{base}/size", str(unit.size_bytes // 512))
-        self._put(f"{base}/dev", "254:0")
+        self._put(f"{base}/dev", f"254:{device[3:]}")
         for name in same:
             self._put(f"{base}/slaves/{name}", "")
-            self._put(f"/sys/class/block/{name}/holders/dm-0", "")
-        self._put("/dev/dm-0", "")
-        by_id = f"/dev/disk/by-id/dm-uuid-{uuid}"
+            self._put(f"/sys/class/block/{name}/holders/{device}", "")
+        self._put(f"/dev/{device}", "")
+        by_id = f"/dev/disk/by-id/dm-uuid-mpath-{wwid}"
         if not self.exists(by_id):
-            self._link(by_id, "/dev/dm-0")
+            self._link(by_id, f"/dev/{device}")
+
+    def map_devices(self) -> list[str]:
+        return [name for name in self.names("/sys/class/block") if name.startswith("dm-")]
+
+    def wwids(self) -> list[str]:
+        """The WWIDs that multipath remembers."""
+        return [line.strip("/") for line in (self.read("/etc/multipath/wwids") or "").splitlines() if line.startswith("/")]
+
+    def _change_wwids(self, flag: str, wwid: str) -> CommandResult:
+        kept = [line for line in (self.read("/etc/multipath/wwids") or "").splitlines() if line != f"/{wwid}/"]
+        self._put("/etc/multipath/wwids", "\n".join([*kept, f"/{wwid}/" if flag == "-a" else f"#{wwid}/"]) + "\n")
+        return CommandResult(0, "", "")
+
+    def _resize_map(self, name: str) -> CommandResult:
+        device = next(device for device in self.map_devices() if self.read(f"/sys/class/block/{device}/dm/name") == name)
+        disk = self.names(f"/sys/class/block/{device}/slaves")[0]
+        self._put(f"/sys/class/block/{device}/size", self.read(f"/sys/class/block/{disk}/size") or "")
+        return CommandResult(0, "ok\n", "")
 
     def _remove_map(self, name: str) -> CommandResult:
-        if self.read("/sys/class/block/dm-0/dm/name") == name:
-            for disk in self.names("/sys/class/block/dm-0/slaves"):
-                Path(self.at(f"/sys/class/block/{disk}/holders/dm-0")).unlink()
-            shutil.rmtree(self.at("/sys/class/block/dm-0"))
-            for link in Path(self.at("/dev/disk/by-id")).iterdir():
-                link.unlink()
+        for device in self.map_devices():
+            base = f"/sys/class/block/{device}"
+            if self.read(f"{base}/dm/name") != name:
+                continue
+            for disk in self.names(f"{base}/slaves"):
+                Path(self.at(f"/sys/class/block/{disk}/holders/{device}")).unlink()
+            Path(self.at(f"/dev/disk/by-id/dm-uuid-{self.read(f'{base}/dm/uuid')}")).unlink(missing_ok=True)
+            shutil.rmtree(self.at(base))
+            Path(self.at(f"/dev/{device}")).unlink(missing_ok=True)
         return CommandResult(0, "", "")
 
 

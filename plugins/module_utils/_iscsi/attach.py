@@ -24,16 +24,25 @@ from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.attach_p
 )
 from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.detach import plan_removal, removal_of_record, remove
 from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.host import Host
+from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.multipath import (
+    map_above,
+    remember,
+    remembers,
+    remove_map,
+    resize_map,
+    wwid_of,
+)
 from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.ready import Attached, identity_differences, wait_ready
 from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.request import VolumeRequest
 from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.session import (
     Session,
     Target,
+    disk_of,
     kernel_luns,
     sessions_of,
     unit_of,
 )
-from ansible_collections.lunshift.migration.plugins.module_utils._operation import Record
+from ansible_collections.lunshift.migration.plugins.module_utils._operation import MadeMap, Record
 
 _MAX_WORKERS = 8
 _LOGIN_TIMEOUT_S = 15
@@ -53,6 +62,11 @@ class Journal:
 
     def begin(self) -> None:
         if not self.made.empty:
+            self._save(self.made)
+
+    def remembers(self, made: MadeMap) -> None:
+        with self._lock:
+            self.made = self.made.with_map(made)
             self._save(self.made)
 
     def logged_in(self, target: Target, sid: int) -> None:
@@ -76,16 +90,18 @@ def attach(host: Host, requests: t.Sequence[VolumeRequest], plan: AttachPlan, jo
     """Attach everything and return it by serial. On any failure this run's part is undone and all failures are raised as one."""
     failures = _Failures()
     journal.begin()
+    _remove_stale_maps(host, plan, failures, timeout_s)
     _each(plan.targets, lambda target: _open_target(host, target, journal, failures, timeout_s))
-    places = {
-        request.serial: [(target.target, path.lun) for target in plan.targets for path in target.paths if path.serial == request.serial]
-        for request in requests
-    }
+    # The second path is what makes a map, so the WWID is known, and written down, before it comes.
+    several = [request for request in requests if len(plan.places(request.serial)) > 1 and not plan.attached_before(request.serial)]
+    _each(several, lambda request: _announce_map(host, request.serial, plan.places(request.serial)[0], journal, failures, timeout_s))
+    _each(plan.targets, lambda target: _open_paths(host, target, failures, timeout_s, leading=False))
     attached: dict[str, Attached] = {}
 
     def wait(request: VolumeRequest) -> None:
         try:
-            found = wait_ready(host, request.serial, places[request.serial], timeout_s)
+            _resize_map(host, request.serial, plan)
+            found = wait_ready(host, request.serial, plan.places(request.serial), timeout_s)
             check_identity(request, found)
             attached[request.serial] = found
         except (MigrationError, OSError) as exc:
@@ -127,12 +143,65 @@ def _open_target(host: Host, planned: PlannedTarget, journal: Journal, failures:
         for path in planned.paths:
             failures.add(path.serial, exc)
         return
-    for path in planned.paths:
+    _open_paths(host, planned, failures, timeout_s, leading=True)
+
+
+def _open_paths(host: Host, planned: PlannedTarget, failures: _Failures, timeout_s: float, *, leading: bool) -> None:
+    """Bring in the volumes' first paths, or all their others. A volume that failed before needs no more."""
+    paths = [path for path in planned.paths if path.leading == leading and path.serial not in failures.errors]
+    for path in paths:
         try:
             _open_path(host, planned.target, path)
         except (MigrationError, OSError) as exc:
             failures.add(path.serial, exc)
-    _scan_missing(host, planned, timeout_s)
+    _scan_missing(host, planned.target, [path for path in paths if path.serial not in failures.errors], timeout_s)
+
+
+def _remove_stale_maps(host: Host, plan: AttachPlan, failures: _Failures, timeout_s: float) -> None:
+    for found in plan.stale_maps:
+        try:
+            remove_map(host, found, timeout_s)
+        except MigrationError as exc:
+            for serial in {path.serial for target in plan.targets for path in target.paths if path.disk in found.disks}:
+                failures.add(serial, exc)
+
+
+def _announce_map(host: Host, serial: str, place: tuple[Target, int], journal: Journal, failures: _Failures, timeout_s: float) -> None:
+    """Have multipath remember a volume whose first path is there, so that with the second one it makes a map."""
+    if serial in failures.errors:
+        return
+    try:
+        wwid = wwid_of(_ask_path(host, place, timeout_s))
+        if wwid and not remembers(host, wwid):
+            journal.remembers(MadeMap(serial=serial, wwid=wwid))
+            remember(host, wwid)
+    except (MigrationError, OSError) as exc:
+        failures.add(serial, exc)
+
+
+def _ask_path(host: Host, place: tuple[Target, int], timeout_s: float) -> str | None:
+    """The WWID that the volume's disk answers with, None when it does not answer: the wait for readiness tells why."""
+    wwid: str | None = None
+
+    def answers() -> bool:
+        nonlocal wwid
+        unit = unit_of(host, _session(host, place[0]), place[1])
+        disk = disk_of(host, unit) if unit else None
+        try:
+            wwid = host.ask_unit(f"/dev/{disk}").wwid if disk else None
+        except OSError:
+            return False
+        return True
+
+    host.wait_for(answers, timeout_s)
+    return wwid
+
+
+def _resize_map(host: Host, serial: str, plan: AttachPlan) -> None:
+    grown = [path.disk for target in plan.targets for path in target.paths if path.serial == serial and path.state == RESIZED]
+    above = map_above(host, grown[0]) if grown and grown[0] else None
+    if above:
+        resize_map(host, above)
 
 
 def _log_in(host: Host, planned: PlannedTarget, journal: Journal, timeout_s: float) -> None:
@@ -149,8 +218,15 @@ def _log_in(host: Host, planned: PlannedTarget, journal: Journal, timeout_s: flo
     record = node_record.find(host, target)
     if record is None:
         raise MigrationError(f"{target}: iscsiadm made no node record that can be found; look into its database", error_id="node_record")
+    text_before = host.read(record)
     node_record.change(host, record, wanted)
-    iscsiadm.login(host, target, timeout_s + _LOGIN_TIMEOUT_S)
+    try:
+        iscsiadm.login(host, target, timeout_s + _LOGIN_TIMEOUT_S)
+    except MigrationError:
+        if planned.has_record and text_before is not None:
+            # Credentials that the target refuses shall not take the place of the operator's.
+            node_record.put_back(host, record, text_before)
+        raise
     if planned.settings_before:
         node_record.change(host, record, planned.settings_before)
     session = _wait_session(host, target, timeout_s)
@@ -195,12 +271,14 @@ def _scan(host: Host, session: Session, lun: int) -> None:
             return
 
 
-def _scan_missing(host: Host, planned: PlannedTarget, timeout_s: float) -> None:
+def _scan_missing(host: Host, target: Target, paths: t.Sequence[PlannedPath], timeout_s: float) -> None:
     """Scan again for what did not show. What is missing in the end is told by the wait for readiness."""
-    session = _session(host, planned.target)
+    if not paths:
+        return
+    session = _session(host, target)
     deadline_s = host.clock_s() + timeout_s / 2
     while host.clock_s() < deadline_s:
-        missing = [path.lun for path in planned.paths if unit_of(host, session, path.lun) is None]
+        missing = [path.lun for path in paths if unit_of(host, session, path.lun) is None]
         if not missing:
             return
         host.sleep(_SCAN_PAUSE_S)

@@ -9,14 +9,14 @@
 from __future__ import annotations
 
 import typing as t
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ansible_collections.lunshift.migration.plugins.module_utils._connection_info import Chap
 from ansible_collections.lunshift.migration.plugins.module_utils._errors import InputError
 from ansible_collections.lunshift.migration.plugins.module_utils._iscsi import node_record
 from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.host import Host
 from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.in_use import users_of, with_partitions
-from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.multipath import daemon_runs
+from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.multipath import Map, daemon_runs, map_above, wwid_of
 from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.request import VolumeRequest
 from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.session import (
     Session,
@@ -40,12 +40,13 @@ _SECTOR_BYTES = 512
 
 @dataclass(frozen=True)
 class PlannedPath:
-    """One volume over one portal, and what the kernel has of it."""
+    """One volume over one portal, and what the kernel has of it. ``leading``: the first path of the volume."""
 
     serial: str
     lun: int
     state: str
     disk: str | None = None
+    leading: bool = True
 
 
 @dataclass(frozen=True)
@@ -76,11 +77,21 @@ class PlannedTarget:
 
 @dataclass(frozen=True)
 class AttachPlan:
+    """``stale_maps``: multipath maps above nothing but stale disks."""
+
     targets: tuple[PlannedTarget, ...]
+    stale_maps: tuple[Map, ...] = ()
 
     @property
     def actions(self) -> list[str]:
-        return [action for target in self.targets for action in target.actions()]
+        return [
+            *(f"remove the stale multipath map {found.name}" for found in self.stale_maps),
+            *(action for target in self.targets for action in target.actions()),
+        ]
+
+    def places(self, serial: str) -> list[tuple[Target, int]]:
+        """Where the volume is, one entry for each of its paths."""
+        return [(target.target, path.lun) for target in self.targets for path in target.paths if path.serial == serial]
 
     def attached_before(self, serial: str) -> bool:
         """Whether every planned path of the volume was there."""
@@ -120,26 +131,27 @@ def plan_attach(
     are made anew.
     """
     multipath = daemon_runs(host)
-    wanted: dict[Target, list[tuple[VolumeRequest, int]]] = {}
+    wanted: dict[Target, list[tuple[VolumeRequest, int, bool]]] = {}
     for request in requests:
         # Several paths without multipathd would be several disks with the same data: the first one is used alone.
-        for path in request.connection.paths if multipath else request.connection.paths[:1]:
-            wanted.setdefault(target_of(path), []).append((request, path.lun))
+        for number, path in enumerate(request.connection.paths if multipath else request.connection.paths[:1]):
+            wanted.setdefault(target_of(path), []).append((request, path.lun, number == 0))
     problems: list[str] = []
     targets = tuple(
         _plan_target(host, target, volumes, (target.address, target.port, target.iqn) in own_records, problems)
         for target, volumes in wanted.items()
     )
-    problems += _stale_in_use(host, targets, timeout_s)
+    stale_maps = _stale_maps(host, targets)
+    problems += _stale_in_use(host, targets, stale_maps, timeout_s)
     if not all(target.has_session for target in targets) and not host.has_command("iscsiadm"):
         problems.append("a login needs iscsiadm; install the package open-iscsi (Debian) or iscsi-initiator-utils (RHEL)")
     if problems:
         raise InputError(problems, error_id="attach_refused")
-    return AttachPlan(targets=targets)
+    return AttachPlan(targets=targets, stale_maps=stale_maps)
 
 
 def _plan_target(
-    host: Host, target: Target, volumes: t.Sequence[tuple[VolumeRequest, int]], own_record: bool, problems: list[str]
+    host: Host, target: Target, volumes: t.Sequence[tuple[VolumeRequest, int, bool]], own_record: bool, problems: list[str]
 ) -> PlannedTarget:
     sessions = sessions_of(host, target)
     record = None if own_record else node_record.find(host, target)
@@ -154,7 +166,7 @@ def _plan_target(
         has_session=bool(sessions),
         has_record=record is not None,
         settings_before=node_record.settings(host, record, (node_record.SCAN,)) if record and not sessions else {},
-        paths=tuple(_plan_path(host, sessions, request.serial, lun) for request, lun in volumes),
+        paths=tuple(replace(_plan_path(host, sessions, request.serial, lun), leading=leading) for request, lun, leading in volumes),
     )
 
 
@@ -167,10 +179,24 @@ def _plan_path(host: Host, sessions: t.Sequence[Session], serial: str, lun: int)
     return PlannedPath(serial=serial, lun=lun, state=state, disk=disk)
 
 
-def _stale_in_use(host: Host, targets: t.Sequence[PlannedTarget], timeout_s: float) -> t.Iterator[str]:
-    stale = {path.disk: (target.target, path) for target in targets for path in target.paths if path.state == STALE and path.disk}
-    # A map above a stale disk may hold good paths of the volume that was here before, so it counts as a use.
-    users = users_of(host, {disk: with_partitions(host, disk) for disk in stale}, timeout_s)
+def _stale_disks(targets: t.Sequence[PlannedTarget]) -> dict[str, tuple[Target, PlannedPath]]:
+    return {path.disk: (target.target, path) for target in targets for path in target.paths if path.state == STALE and path.disk}
+
+
+def _stale_maps(host: Host, targets: t.Sequence[PlannedTarget]) -> tuple[Map, ...]:
+    """Maps that may go with their disks. One with other paths may hold good ones of the volume that was here before."""
+    stale = _stale_disks(targets)
+    found = dict.fromkeys(above for above in (map_above(host, disk) for disk in stale) if above)
+    return tuple(above for above in found if stale.keys() >= set(above.disks))
+
+
+def _stale_in_use(host: Host, targets: t.Sequence[PlannedTarget], stale_maps: t.Sequence[Map], timeout_s: float) -> t.Iterator[str]:
+    stale = _stale_disks(targets)
+    devices = {disk: with_partitions(host, disk) for disk in stale}
+    for above in stale_maps:
+        for disk in above.disks:
+            devices[disk] += with_partitions(host, above.device)
+    users = users_of(host, devices, timeout_s)
     for disk, sentences in users.items():
         target, path = stale[disk]
         yield (
@@ -189,9 +215,12 @@ def _state(host: Host, unit: Unit, disk: str | None) -> str:
         return STALE
     page83, page80 = host.read_bytes(f"{unit.base}/vpd_pg83"), host.read_bytes(f"{unit.base}/vpd_pg80")
     known = (wwid_from_page83(page83) if page83 else None, unit_serial_from_page80(page80) if page80 else None)
-    if known != (live.wwid, live.unit_serial):
+    above = map_above(host, disk)
+    named_after = wwid_of(live.wwid)
+    if known != (live.wwid, live.unit_serial) or (above and named_after and above.wwid != named_after):
         return STALE
-    return PRESENT if live.size_bytes == known_size_bytes(host, disk) else RESIZED
+    sizes = {known_size_bytes(host, device) for device in (disk, above.device if above else disk)}
+    return PRESENT if sizes == {live.size_bytes} else RESIZED
 
 
 def known_size_bytes(host: Host, disk: str) -> int:

@@ -19,7 +19,15 @@ from ansible_collections.lunshift.migration.plugins.module_utils._errors import 
 from ansible_collections.lunshift.migration.plugins.module_utils._iscsi import iscsiadm, node_record
 from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.host import Host
 from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.in_use import users_of, with_partitions
-from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.multipath import Map, daemon_runs, map_above, remove_map
+from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.multipath import (
+    Map,
+    daemon_runs,
+    forget,
+    map_above,
+    maps_of,
+    remembers,
+    remove_map,
+)
 from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.request import VolumeRequest
 from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.session import (
     Session,
@@ -31,7 +39,7 @@ from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.session 
     unit_of,
     volumes_on,
 )
-from ansible_collections.lunshift.migration.plugins.module_utils._operation import Record
+from ansible_collections.lunshift.migration.plugins.module_utils._operation import MadeMap, Record
 
 _MAX_WORKERS = 8
 
@@ -58,6 +66,8 @@ class Removal:
 
     places: tuple[tuple[str, Target, int], ...]
     targets: tuple[TargetRemoval, ...]
+    # What multipath was made to remember; it forgets that with the volume.
+    maps: tuple[MadeMap, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -85,12 +95,14 @@ class RemovalPlan:
     maps: tuple[Map, ...]
     sessions: tuple[tuple[Target, Session], ...]
     records: tuple[TargetRemoval, ...]
+    remembered: tuple[MadeMap, ...] = ()
 
     @property
     def actions(self) -> list[str]:
         return [
             *(f"remove multipath map {found.name}" for found in self.maps),
             *(path.action for path in self.paths),
+            *(f"have multipath forget WWID {made.wwid} (volume {made.serial})" for made in self.remembered),
             *(f"log out of {target} (session {session.sid})" for target, session in self.sessions),
             *(f"{removal.record_action} {removal.target}" for removal in self.records),
         ]
@@ -117,6 +129,7 @@ def removal_of_record(record: Record) -> Removal:
             )
             for made in record.targets
         ),
+        maps=record.maps,
     )
 
 
@@ -143,7 +156,7 @@ def plan_removal(host: Host, removal: Removal, timeout_s: float) -> RemovalPlan:
         for wanted in removal.targets
         if {session.sid for session in sessions[wanted.target]} <= ended and _record_must_change(host, wanted)
     )
-    return RemovalPlan(paths=paths, maps=maps, sessions=ending, records=records)
+    return RemovalPlan(paths=paths, maps=maps, sessions=ending, records=records, remembered=_remembered(host, removal, maps))
 
 
 def _targets(removal: Removal) -> list[Target]:
@@ -169,6 +182,11 @@ def _found_paths(host: Host, sessions: t.Sequence[Session], serial: str, target:
 def _maps(host: Host, paths: t.Sequence[FoundPath]) -> tuple[Map, ...]:
     found = (map_above(host, path.disk) for path in paths if path.disk)
     return tuple(dict.fromkeys(one for one in found if one))
+
+
+def _remembered(host: Host, removal: Removal, going: t.Collection[Map]) -> tuple[MadeMap, ...]:
+    staying = {found.wwid for found in maps_of(host)} - {found.wwid for found in going}
+    return tuple(made for made in removal.maps if remembers(host, made.wwid) and made.wwid not in staying)
 
 
 def _record_must_change(host: Host, wanted: TargetRemoval) -> bool:
@@ -228,6 +246,8 @@ def _remove_disks(host: Host, plan: RemovalPlan, timeout_s: float) -> list[str]:
         _collect(failures, _wait_gone, host, path, timeout_s)
     if plan.paths and daemon_runs(host):
         _collect(failures, _wait_forgotten, host, plan.paths, timeout_s)
+    for made in plan.remembered:
+        _collect(failures, forget, host, made.wwid)
     return failures
 
 

@@ -22,6 +22,7 @@ from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.connecto
     initiator_name,
 )
 from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.identity import Identity
+from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.multipath import by_id_of, wwid_of
 
 _Dict = dict[str, t.Any]
 
@@ -237,11 +238,9 @@ def _not_attached(request: Request, serial: str, connection: IscsiConnection, an
 
 def _predicted_path(connection: IscsiConnection, identity: Identity | None, multipath: bool) -> str:
     """The name that the device will get when it is attached here."""
-    kind, _dot, digits = (identity.wwid or "" if identity else "").partition(".")
-    # How udev's scsi_id writes these two kinds of names; multipath takes it over.
-    prefix = {"naa": "3", "eui": "2"}.get(kind)
-    if multipath and len(connection.paths) > 1 and prefix:
-        return f"/dev/disk/by-id/dm-uuid-mpath-{prefix}{digits}"
+    multipath_wwid = wwid_of(identity.wwid) if identity else None
+    if multipath and len(connection.paths) > 1 and multipath_wwid:
+        return by_id_of(multipath_wwid)
     return connection.paths[0].by_path
 
 

@@ -76,6 +76,11 @@ def change(host: Host, record: str, values: t.Mapping[str, str]) -> None:
     _replace(host, record, edited(text, values))
 
 
+def put_back(host: Host, record: str, text: str) -> None:
+    """The record as it was before a change."""
+    _replace(host, record, text + "\n")
+
+
 def edited(text: str, values: t.Mapping[str, str]) -> str:
     """The record with the values set; every other line as it was."""
     left = dict(values)
@@ -119,4 +124,4 @@ def _write(path: str, text: str, flags: int = 0) -> None:
         os.close(descriptor)
 
 
-__all__ = ("LOGIN_TIMEOUT", "LOGIN_TRIES", "SCAN", "STARTUP", "change", "chap_settings", "edited", "find", "settings")
+__all__ = ("LOGIN_TIMEOUT", "LOGIN_TRIES", "SCAN", "STARTUP", "change", "chap_settings", "edited", "find", "put_back", "settings")

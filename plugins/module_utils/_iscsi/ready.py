@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from ansible_collections.lunshift.migration.plugins.module_utils._errors import MigrationError
 from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.host import Host
 from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.identity import Identity
-from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.multipath import Map, claimed, map_above
+from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.multipath import Map, claimed, map_above, wwid_of
 from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.session import (
     Target,
     by_path_of,
@@ -45,6 +45,7 @@ class _Found:
     missing: str | None
     disks: tuple[str, ...] = ()
     device_path: str = ""
+    map: Map | None = None
 
 
 def wait_ready(host: Host, serial: str, places: t.Sequence[_Place], timeout_s: float) -> Attached:
@@ -59,7 +60,8 @@ def wait_ready(host: Host, serial: str, places: t.Sequence[_Place], timeout_s: f
     if found.missing is not None and not host.wait_for(ready, timeout_s):
         raise MigrationError(f"volume {serial}: not ready after {timeout_s:g} s: {found.missing}", error_id="not_ready")
     nodes = tuple(f"/dev/{disk}" for disk in found.disks)
-    return Attached(serial=serial, device_path=found.device_path, nodes=nodes, identity=_identity(host, serial, nodes, timeout_s))
+    identity = _identity(host, serial, nodes, found.map, timeout_s)
+    return Attached(serial=serial, device_path=found.device_path, nodes=nodes, identity=identity)
 
 
 def _look(host: Host, places: t.Sequence[_Place]) -> _Found:
@@ -72,9 +74,18 @@ def _look(host: Host, places: t.Sequence[_Place]) -> _Found:
         disks.append(disk)
         by_path = by_path or link
     # udev is done with the disks here, so its verdict on multipath stands.
-    if len(disks) == 1 and not claimed(host, disks[0]):
+    if len(disks) == 1 and not claimed(host, disks[0]) and map_above(host, disks[0]) is None:
         return _Found(missing=None, disks=tuple(disks), device_path=by_path)
-    return _look_at_map(host, tuple(disks))
+    return _look_at_map(host, tuple(disks), {disk for target, lun in places for disk in _disks_at(host, target, lun)})
+
+
+def _disks_at(host: Host, target: Target, lun: int) -> t.Iterator[str]:
+    """The disks of every session to this portal."""
+    for session in sessions_of(host, target):
+        unit = unit_of(host, session, lun)
+        disk = disk_of(host, unit) if unit else None
+        if disk:
+            yield disk
 
 
 def _look_at_path(host: Host, target: Target, lun: int) -> tuple[str | None, str, str]:
@@ -103,17 +114,28 @@ def _look_at_disk(host: Host, disk: str, link: str) -> str | None:
     return None
 
 
-def _look_at_map(host: Host, disks: tuple[str, ...]) -> _Found:
+def _look_at_map(host: Host, disks: tuple[str, ...], named: t.Collection[str]) -> _Found:
     maps: set[Map | None] = {map_above(host, disk) for disk in disks}
     found = next(iter(maps))
     if found is None or len(maps) != 1:
         return _Found(missing=f"no single multipath map is above {', '.join(disks)}; see 'multipathd show paths' and multipath.conf")
-    if host.resolve(found.by_id) != f"/dev/{found.device}" or (host.read(f"/sys/class/block/{found.device}/size") or "0") == "0":
+    foreign = [disk for disk in found.disks if disk not in named]
+    if foreign:
+        # Two volumes with one WWID, as some arrays give by default, would be written to in turn.
+        return _Found(
+            missing=f"multipath map {found.name} also has {', '.join(foreign)}, no path of this volume by its connection info; name every"
+            " path in target_portals, target_iqns and target_luns, or have the array give each volume a WWID of its own"
+        )
+    sizes = {device: host.read(f"/sys/class/block/{device}/size") or "0" for device in (found.device, *disks)}
+    if len(set(sizes.values())) != 1 or "0" in sizes.values():
+        shown = ", ".join(f"{device} {size}" for device, size in sizes.items())
+        return _Found(missing=f"multipath map {found.name} and its paths differ in size (sectors): {shown}; see 'multipathd resize map'")
+    if host.resolve(found.by_id) != f"/dev/{found.device}":
         return _Found(missing=f"{found.by_id} does not lead to /dev/{found.device} yet")
-    return _Found(missing=None, disks=disks, device_path=found.by_id)
+    return _Found(missing=None, disks=disks, device_path=found.by_id, map=found)
 
 
-def _identity(host: Host, serial: str, nodes: t.Sequence[str], timeout_s: float) -> Identity:
+def _identity(host: Host, serial: str, nodes: t.Sequence[str], above: Map | None, timeout_s: float) -> Identity:
     identities: dict[str, Identity] = {}
     error: OSError | None = None
 
@@ -124,6 +146,9 @@ def _identity(host: Host, serial: str, nodes: t.Sequence[str], timeout_s: float)
             for node in nodes:
                 identities[node] = host.ask_unit(node)
                 host.read_first_block(node)
+            # A map may be there before its paths count as usable.
+            if above:
+                host.read_first_block(f"/dev/{above.device}")
         except OSError as exc:
             error = exc
             return False
@@ -131,11 +156,22 @@ def _identity(host: Host, serial: str, nodes: t.Sequence[str], timeout_s: float)
 
     if not answers() and not host.wait_for(answers, timeout_s):
         raise MigrationError(f"volume {serial}: the device cannot be read after {timeout_s:g} s: {error}", error_id="not_ready")
-    if len({identity.wwid for identity in identities.values()}) != 1:
-        seen = ", ".join(f"{node} is {identity.wwid}" for node, identity in identities.items())
-        message = f"volume {serial}: its paths lead to different volumes: {seen}; correct target_luns"
-        raise MigrationError(message, error_id="identity_mismatch")
+    problem = _why_inconsistent(identities, above)
+    if problem:
+        raise MigrationError(f"volume {serial}: {problem}", error_id="identity_mismatch")
     return identities[nodes[0]]
+
+
+def _why_inconsistent(identities: t.Mapping[str, Identity], above: Map | None) -> str | None:
+    first = next(iter(identities.values()))
+    for name in _COMPARED:
+        values = {node: getattr(identity, name) for node, identity in identities.items()}
+        if len(set(values.values())) != 1:
+            seen = ", ".join(f"{node} {value}" for node, value in values.items())
+            return f"its paths lead to different volumes: their {name} differs ({seen}); correct target_luns"
+    if above and above.wwid != (wwid_of(first.wwid) or above.wwid):
+        return f"multipath map {above.name} is named after WWID {above.wwid}, but its paths now lead to {first.wwid}; remove the map"
+    return None
 
 
 def identity_differences(serial: str, expected: Identity, seen: Identity) -> list[dict[str, t.Any]]:

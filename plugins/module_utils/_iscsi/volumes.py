@@ -25,6 +25,8 @@ from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.detach i
     remove,
 )
 from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.host import Host
+from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.identity import Identity
+from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.multipath import by_id_of, wwid_of
 from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.ready import Attached, identity_differences, wait_ready
 from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.request import KERNEL, VolumeRequest
 from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.session import Target, kernel_luns, sessions_of, target_of
@@ -81,9 +83,11 @@ class Outcome:
     volumes: t.Mapping[str, t.Mapping[str, t.Any]]
     before: t.Mapping[str, str]
     after: t.Mapping[str, str]
+    warnings: t.Sequence[str] = ()
 
     def to_dict(self) -> dict[str, t.Any]:
         return {
+            **({"warnings": list(self.warnings)} if self.warnings else {}),
             "changed": bool(self.actions),
             "actions": list(self.actions),
             "volumes": dict(self.volumes),
@@ -108,7 +112,18 @@ def attach_volumes(call: Call, requests: t.Sequence[VolumeRequest], ask: t.Calla
             volumes.update(_attached(call, kernel, plan, known))
     before = {request.serial: ATTACHED if plan.attached_before(request.serial) else ABSENT for request in kernel}
     ordered = {request.serial: volumes[request.serial] for request in requests}
-    return Outcome(actions=plan.actions, volumes=ordered, before=before, after=dict.fromkeys(before, ATTACHED))
+    return Outcome(
+        actions=plan.actions,
+        volumes=ordered,
+        before=before,
+        after=dict.fromkeys(before, ATTACHED),
+        warnings=[
+            f"volume {request.serial}: multipathd does not run on this host, so only the first of {len(request.connection.paths)} paths"
+            f" is used, {target_of(request.connection.paths[0])}; start multipathd for all of them"
+            for request in kernel
+            if len(plan.places(request.serial)) < len(request.connection.paths)
+        ],
+    )
 
 
 def _attached(call: Call, requests: t.Sequence[VolumeRequest], plan: AttachPlan, known: Record) -> dict[str, dict[str, t.Any]]:
@@ -148,8 +163,7 @@ def _predicted(
         if not plan.attached_before(request.serial):
             absent.append(request)
             continue
-        places = [(target.target, path.lun) for target in plan.targets for path in target.paths if path.serial == request.serial]
-        found = wait_ready(call.host, request.serial, places, timeout_s=0)
+        found = wait_ready(call.host, request.serial, plan.places(request.serial), timeout_s=0)
         check_identity(request, found)
         volumes[request.serial] = _volume(request, plan, found)
     answers = ask(_questions(call, absent))
@@ -160,7 +174,7 @@ def _predicted(
             _refuse_other_volume(request, identity)
         volumes[request.serial] = {
             "initiator": request.initiator,
-            "device_path": _predicted_path(request, plan),
+            "device_path": _predicted_path(request, plan, identity),
             "nodes": [],
             "identity": identity.to_dict() if identity else None,
             "made": True,
@@ -169,10 +183,10 @@ def _predicted(
     return volumes
 
 
-def _predicted_path(request: VolumeRequest, plan: AttachPlan) -> str | None:
-    if sum(path.serial == request.serial for target in plan.targets for path in target.paths) > 1:
-        # A map is named after the WWID, in multipath's own way.
-        return None
+def _predicted_path(request: VolumeRequest, plan: AttachPlan, identity: Identity | None) -> str | None:
+    if len(plan.places(request.serial)) > 1:
+        wwid = wwid_of(identity.wwid) if identity else None
+        return by_id_of(wwid) if wwid else None
     first = request.connection.paths[0]
     return replace(first, lun=kernel_luns(first.lun)[0]).by_path
 
@@ -222,11 +236,13 @@ def detach_volumes(call: Call, requests: t.Sequence[VolumeRequest]) -> Outcome:
     kernel = [request for request in requests if request.initiator == KERNEL]
     removal = removal_of_volumes(kernel)
     with call.locked(wanted.target for wanted in removal.targets):
+        serials = {request.serial for request in kernel}
+        removal = replace(removal, maps=tuple(made for made in call.load().maps if made.serial in serials))
         plan = plan_removal(call.host, removal, call.timeout_s)
         _refuse_to_remove_others(call.host, kernel, plan)
         if not call.check_mode:
             _remove(call, removal, plan)
-            record = call.load().without_volumes({request.serial for request in kernel})
+            record = call.load().without_volumes(serials)
             for target in {wanted.target for wanted in removal.targets}:
                 if not sessions_of(call.host, target):
                     record = record.without_target((target.address, target.port, target.iqn))

@@ -252,26 +252,43 @@ def test_a_lun_that_comes_late_is_scanned_for_again(bench: Bench) -> None:
     assert bench.attach(volume("vol1", 1)).actions
 
 
-def two_paths(serial: str) -> dict[str, t.Any]:
+PORTAL2 = "192.0.2.11:3260"
+
+
+def two_paths(serial: str, lun: int = 1, lun2: int | None = None) -> dict[str, t.Any]:
     data = {
-        "target_portals": [PORTAL, "192.0.2.11:3260"],
+        "target_portals": [PORTAL, PORTAL2],
         "target_iqns": [IQN, IQN],
-        "target_luns": [1, 1],
+        "target_luns": [lun, lun2 or lun],
     }
     return {"serial": serial, "connection_info": {"driver_volume_type": "iscsi", "data": data}}
+
+
+def map_of(number: int) -> str:
+    return f"3{(identity(number).wwid or '')[4:]}"
+
+
+@pytest.fixture
+def multipath(bench: Bench) -> Bench:
+    """Two portals to volumes 1, 2 and 3."""
+    bench.host.start_multipathd()
+    bench.host.add_target((1, identity(1)), (2, identity(2)), (3, identity(3)), portal=PORTAL2)
+    return bench
 
 
 def test_several_paths_become_one_map(bench: Bench) -> None:
     bench.host.start_multipathd()
     bench.host.add_target((1, identity(1)), portal="192.0.2.11:3260")
     result = bench.attach(two_paths("vol1")).to_dict()
-    assert result["device_path"] == {"vol1": f"/dev/disk/by-id/dm-uuid-mpath-3{(identity(1).wwid or '')[4:]}"}
+    assert result["device_path"] == {"vol1": f"/dev/disk/by-id/dm-uuid-mpath-{map_of(1)}"}
     assert sorted(result["volumes"]["vol1"]["nodes"]) == ["/dev/sda", "/dev/sdb"]
     assert not bench.attach(two_paths("vol1")).actions
     with pytest.raises(InputError, match=r"paths that were not named: sd[ab]"):
         bench.detach(volume("vol1", 1))
     outcome = bench.detach(two_paths("vol1"))
     assert outcome.actions[0] == "remove multipath map mpatha"
+    assert f"have multipath forget WWID {map_of(1)} (volume vol1)" in outcome.actions
+    assert bench.host.wwids() == []
     assert bench.host.clean()
     assert bench.host.flushed == []
     assert ["multipath", "-f", "mpatha"] in bench.host.commands
@@ -297,9 +314,180 @@ def test_every_path_that_fails_is_named(bench: Bench) -> None:
     assert bench.host.clean()
 
 
+@pytest.mark.parametrize("strict", [True, False])
+def test_a_map_comes_by_whatever_rule_multipath_is_set_to(multipath: Bench, strict: bool) -> None:
+    multipath.host.strict = strict
+    result = multipath.attach(two_paths("vol1"), two_paths("vol2", 2)).to_dict()
+    assert result["device_path"] == {f"vol{number}": f"/dev/disk/by-id/dm-uuid-mpath-{map_of(number)}" for number in (1, 2)}
+    assert sorted(multipath.host.wwids()) == [map_of(1), map_of(2)]
+    multipath.detach(two_paths("vol1"))
+    assert multipath.host.wwids() == [map_of(2)]
+    assert len(multipath.host.disks()) == 2
+    multipath.restore()
+    assert multipath.host.clean()
+    assert multipath.host.wwids() == []
+
+
+def test_what_multipath_remembered_before_it_still_remembers(multipath: Bench) -> None:
+    multipath.host._put("/etc/multipath/wwids", f"# Valid WWIDs:\n/{map_of(1)}/\n")
+    multipath.attach(two_paths("vol1"))
+    assert not any("forget" in action for action in multipath.detach(two_paths("vol1")).actions)
+    assert multipath.host.wwids() == [map_of(1)]
+
+
+def test_what_others_attached_is_not_forgotten_without_a_record(multipath: Bench) -> None:
+    multipath.attach(two_paths("vol1"), operation_id="other")
+    multipath.detach(two_paths("vol1"))
+    assert multipath.host.wwids() == [map_of(1)]
+
+
+def test_a_wwid_whose_map_stays_is_not_forgotten(multipath: Bench) -> None:
+    multipath.attach(two_paths("vol1"))
+    host = multipath.host
+    for disk in host.disks():
+        Path(host.at(f"/sys/class/block/{disk}/holders/dm-0")).unlink()
+    assert not any("forget" in action for action in multipath.detach(two_paths("vol1"), check=True).actions)
+
+
+@pytest.mark.parametrize("strict", [True, False])
+@pytest.mark.parametrize("after", [False, True], ids=["before the step", "after the step"])
+@pytest.mark.parametrize("step", range(1, 8))
+def test_a_killed_run_with_two_paths_can_be_undone(multipath: Bench, step: int, after: bool, strict: bool) -> None:
+    multipath.host.strict = strict
+    multipath.host.kill_at, multipath.host.kill_after = step, after
+    with pytest.raises(Killed):
+        multipath.attach(two_paths("vol1"))
+    multipath.host.kill_at = None
+    multipath.restore()
+    assert multipath.host.clean()
+    assert multipath.host.wwids() == []
+    assert list((multipath.root / "records").iterdir()) == []
+
+
+def test_after_a_reboot_the_wwid_is_still_forgotten(multipath: Bench) -> None:
+    multipath.attach(two_paths("vol1"))
+    multipath.host._remove_map("mpatha")
+    for sid in ("0", "1"):
+        multipath.host._logout(sid)
+    multipath.host._put("/proc/sys/kernel/random/boot_id", "boot-2")
+    multipath.restore()
+    assert multipath.host.wwids() == []
+    assert multipath.host.clean()
+
+
+def test_a_volume_may_have_another_lun_number_at_each_portal(multipath: Bench) -> None:
+    multipath.host.targets[PORTAL2, IQN].luns = {7: identity(1)}
+    assert multipath.attach(two_paths("vol1", 1, 7)).to_dict()["device_path"] == {"vol1": f"/dev/disk/by-id/dm-uuid-mpath-{map_of(1)}"}
+    assert not multipath.attach(two_paths("vol1", 1, 7)).actions
+    multipath.detach(two_paths("vol1", 1, 7))
+    assert multipath.host.clean()
+
+
+def test_half_a_map_is_not_used(multipath: Bench) -> None:
+    multipath.host.targets[PORTAL2, IQN].luns.clear()
+    with pytest.raises(MigrationError, match=rf"LUN 1 of {IQN} at {PORTAL2} has no disk"):
+        multipath.attach(two_paths("vol1"))
+    assert multipath.host.clean()
+    assert multipath.host.wwids() == []
+
+
+def test_a_map_with_a_path_that_nobody_named_is_not_used(multipath: Bench) -> None:
+    multipath.attach(two_paths("vol1"), operation_id="operator")
+    with pytest.raises(MigrationError, match="mpatha also has sdb, no path of this volume by its connection info"):
+        multipath.attach(volume("vol1", 1))
+    assert len(multipath.host.disks()) == 2
+
+
+def test_two_volumes_with_one_wwid_are_not_used(multipath: Bench) -> None:
+    for portal in (PORTAL, PORTAL2):
+        multipath.host.targets[portal, IQN].luns[2] = identity(1)
+    with pytest.raises(MigrationError, match="have the array give each volume a WWID of its own"):
+        multipath.attach(two_paths("vol1"), two_paths("vol2", 2))
+    assert multipath.host.clean()
+
+
+def test_paths_of_different_sizes_are_refused(multipath: Bench) -> None:
+    multipath.host.targets[PORTAL2, IQN].luns[1] = identity(1, size_mib=128)
+    with pytest.raises(MigrationError, match=r"differ in size \(sectors\): dm-0"):
+        multipath.attach(two_paths("vol1"))
+    assert multipath.host.clean()
+
+
+def test_a_map_grows_with_its_volume(multipath: Bench) -> None:
+    multipath.attach(two_paths("vol1"))
+    for portal in (PORTAL, PORTAL2):
+        multipath.host.targets[portal, IQN].luns[1] = identity(1, size_mib=128)
+    result = multipath.attach(two_paths("vol1")).to_dict()
+    assert result["actions"] == [f"read the new size of {disk} (volume vol1)" for disk in ("sda", "sdb")]
+    assert result["volumes"]["vol1"]["identity"]["size_bytes"] == 128 << 20
+    assert multipath.host.read("/sys/class/block/dm-0/size") == str((128 << 20) // 512)
+    assert not multipath.attach(two_paths("vol1")).actions
+
+
+def test_a_stale_map_goes_with_its_disks(multipath: Bench) -> None:
+    multipath.attach(two_paths("old"), operation_id="old")
+    for portal in (PORTAL, PORTAL2):
+        multipath.host.targets[portal, IQN].luns[1] = identity(8)
+    outcome = multipath.attach(two_paths("new"))
+    assert outcome.actions[0] == "remove the stale multipath map mpatha"
+    assert outcome.to_dict()["device_path"] == {"new": f"/dev/disk/by-id/dm-uuid-mpath-{map_of(8)}"}
+    assert [multipath.host.read(f"/sys/class/block/{name}/dm/uuid") for name in multipath.host.map_devices()] == [f"mpath-{map_of(8)}"]
+
+
+def test_a_stale_map_in_use_is_refused(multipath: Bench) -> None:
+    multipath.attach(two_paths("old"), operation_id="old")
+    for portal in (PORTAL, PORTAL2):
+        multipath.host.targets[portal, IQN].luns[1] = identity(8)
+    multipath.host.mount("dm-0", "/srv")
+    with pytest.raises(InputError, match="still stands for another volume .*dm-0 is mounted on /srv"):
+        multipath.attach(two_paths("new"))
+    assert multipath.host.map_devices() == ["dm-0"]
+
+
+def test_a_map_with_one_stale_path_is_in_use(multipath: Bench) -> None:
+    multipath.attach(two_paths("old"), operation_id="old")
+    multipath.host.targets[PORTAL, IQN].luns[1] = identity(8)
+    with pytest.raises(InputError, match=r"sda is part of dm-0 \(mpatha\)"):
+        multipath.attach(two_paths("new"))
+
+
+def test_a_map_that_has_the_name_of_another_volume_is_stale(multipath: Bench) -> None:
+    """After a rescan of the disks the kernel knows the new volume, but the map still has the old one's name."""
+    multipath.attach(two_paths("old"), operation_id="old")
+    multipath.host._put("/sys/class/block/dm-0/dm/uuid", f"mpath-{map_of(9)}")
+    assert multipath.attach(two_paths("new")).actions[0] == "remove the stale multipath map mpatha"
+
+
+def test_check_mode_predicts_the_map(multipath: Bench) -> None:
+    multipath.host._put("/etc/iscsi/initiatorname.iscsi", "InitiatorName=iqn.2026-11.example:host\n")
+    multipath.answers["vol1"] = Answer(identity=identity(1))
+    before = files(multipath.root)
+    predicted = multipath.attach(two_paths("vol1"), two_paths("vol2", 2), check=True).to_dict()
+    assert files(multipath.root) == before
+    assert predicted["device_path"]["vol2"] is None
+    done = multipath.attach(two_paths("vol1"), two_paths("vol2", 2)).to_dict()
+    assert predicted["device_path"]["vol1"] == done["device_path"]["vol1"]
+    assert (predicted["actions"], predicted["diff"]) == (done["actions"], done["diff"])
+    before = files(multipath.root)
+    predicted = multipath.detach(two_paths("vol1"), two_paths("vol2", 2), check=True).to_dict()
+    assert files(multipath.root) == before
+    assert predicted == multipath.detach(two_paths("vol1"), two_paths("vol2", 2)).to_dict()
+
+
+def test_credentials_that_fail_do_not_stay_in_an_operators_record(bench: Bench) -> None:
+    bench.host.add_target((5, identity(5)), iqn=OTHER_IQN, password="right-password")
+    text = "node.session.scan = auto\nnode.session.auth.password = operators-own\n# END RECORD\n"
+    bench.host._put(f"/etc/iscsi/nodes/{OTHER_IQN}/192.0.2.10,3260", text)
+    with pytest.raises(MigrationError, match="refused this host"):
+        bench.attach(volume("vol5", 5, iqn=OTHER_IQN, password="wrong-password"))
+    assert bench.host.record_text() == text
+
+
 def test_without_multipathd_the_first_path_is_used(bench: Bench) -> None:
     result = bench.attach(two_paths("vol1")).to_dict()
     assert result["device_path"] == {"vol1": f"{BY_PATH}1"}
+    assert "only the first of 2 paths is used" in result["warnings"][0]
+    assert "warnings" not in bench.attach(volume("vol1", 1)).to_dict()
     bench.detach(two_paths("vol1"))
     assert bench.host.clean()
 
