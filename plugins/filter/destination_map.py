@@ -51,6 +51,12 @@ options:
     type: list
     elements: str
     default: []
+  identities:
+    description:
+      - The source's identities by volume (C(identities) of P(lunshift.migration.source_volumes#filter)).
+      - In check mode they tell how a multipath map will be called that is not there yet.
+    type: dict
+    default: {}
     version_added: 0.2.0
 seealso:
   - plugin: lunshift.migration.rewrite_disk_sources
@@ -85,9 +91,10 @@ def destination_map(
     listen_given: dict[str, str] | None = None,
     listen_of_destination: dict[str, str] | None = None,
     eject: list[str] | None = None,
+    identities: dict[str, t.Any] | None = None,
 ) -> dict[str, t.Any]:
     return {
-        **device_map(plan, device_path, connections, overrides or {}, xml, eject or []),
+        **device_map(plan, device_path, connections, overrides or {}, xml, eject or [], identities or {}),
         "graphics_listen_addrs": listen_addresses(listen_used or {}, listen_given or {}, listen_of_destination or {}),
     }
 

@@ -62,7 +62,10 @@ options:
             can do that. They are available since 0.2.0.
           - A CHAP password is written into the node record, which only root can read. It never becomes an argument of a command.
           - C(target_lun) is the number that Linux uses. For a number from 256 to 16383 the flat form, 16384 more, is tried first.
-          - Several paths are attached when multipathd runs; otherwise the first one is.
+          - Several paths are attached when multipathd runs, as one multipath map, which is used only when it has all of them and no other;
+            otherwise the first one is, with a warning. Who wants to go on without a path that is down names the others alone.
+          - A map is made whatever C(find_multipaths) says, for the volume's WWID is added to those that multipath remembers, and taken from
+            them again when the volume leaves, where this operation added it.
         type: dict
         required: true
       initiator:
@@ -143,7 +146,7 @@ device_path:
   description:
     - For each serial where the volume is found on this host. For the kernel's initiator the C(by-path) name, or for a multipath map its
       C(by-id) name. For libiscsi the connection info without secrets.
-    - V(null) after a detach, and in check mode for a multipath map that does not exist yet.
+    - V(null) after a detach, and in check mode for a multipath map whose WWID cannot be asked yet.
   returned: success
   type: dict
   sample:

@@ -10,7 +10,6 @@ never one of its paths."""
 from __future__ import annotations
 
 import typing as t
-
 from dataclasses import dataclass
 
 from ansible_collections.lunshift.migration.plugins.module_utils._errors import MigrationError

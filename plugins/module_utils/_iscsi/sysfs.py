@@ -348,9 +348,11 @@ def _luns(paths: t.Sequence[DevicePath], blocks: _BlockDevices, connections: t.I
     for key, members in groups.items():
         for name in dict.fromkeys(map_of[path.node] for path in members if path.node in map_of):
             keys_of_map[name].append(key)
-    candidates = [*keys_of_map.values(), *_keys_of_connections(paths, connections)]
-    for keys in candidates:
-        _merge(keys, merged)
+    for keys in keys_of_map.values():
+        _merge(keys, merged, lambda key: [key[0]])
+    # An array may number one volume differently at each of its portals; a connection info is its owner's word for that.
+    for keys in _keys_of_connections(paths, connections):
+        _merge(keys, merged, lambda key: sorted({path.session.sid for path in groups[key]}))
     for keys in {id(keys): keys for keys in merged.values()}.values():
         members = [path for key in keys for path in groups[key]]
         map_name = next((map_of[path.node] for path in members if path.node in map_of), None)
@@ -369,15 +371,15 @@ def _keys_of_connections(paths: t.Sequence[DevicePath], connections: t.Iterable[
         yield list(dict.fromkeys((path.session.iqn, path.lun, path.identity) for path in found))
 
 
-def _merge(keys: t.Sequence[_Key], merged: dict[_Key, list[_Key]]) -> None:
-    """Make one LUN of several, unless they differ, or one target shows them under two numbers.
+def _merge(keys: t.Sequence[_Key], merged: dict[_Key, list[_Key]], shown_by: t.Callable[[_Key], t.Sequence[t.Any]]) -> None:
+    """Make one LUN of several, unless they differ, or are shown under two numbers by the same target, or session.
 
     Arrays that give every LUN the same WWID exist, and multipath then makes one map of several volumes. Kept apart,
     they show as duplicates, which prove nothing.
     """
     everything = list(dict.fromkeys(other for key in keys for other in merged[key]))
-    targets = [iqn for iqn, _lun, _identity_ in everything]
-    if len({identity for _iqn, _lun, identity in everything}) == 1 and len(set(targets)) == len(targets):
+    showing = [one for key in everything for one in shown_by(key)]
+    if len({identity for _iqn, _lun, identity in everything}) == 1 and len(set(showing)) == len(showing):
         for key in everything:
             merged[key] = everything
 

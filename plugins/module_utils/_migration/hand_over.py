@@ -12,6 +12,7 @@ import typing as t
 
 from ansible_collections.lunshift.migration.plugins.module_utils._connection_info import parse, redact
 from ansible_collections.lunshift.migration.plugins.module_utils._errors import InputError
+from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.multipath import by_id_of, wwid_of
 from ansible_collections.lunshift.migration.plugins.module_utils._migration.plan import among_targets, of_targets
 from ansible_collections.lunshift.migration.plugins.module_utils._migration.secrets import Secrets, missing_chap_secrets
 
@@ -145,14 +146,19 @@ def device_map(
     overrides: t.Mapping[str, str],
     xml: str,
     eject: t.Sequence[str] = (),
+    identities: t.Mapping[str, t.Any] | None = None,
 ) -> dict[str, t.Any]:
     """The destination's map for the rewriting of one definition: ``{map: {serial: entry}, overrides: {target dev: entry}, eject: [...]}``.
 
     ``device_path`` is the map of the attached volumes. A disk that only the next boot would have is not attached; its
     path follows from its connection info. ``xml`` is the definition, for overrides count only for disks that it has.
+    ``identities`` are the source's: a multipath map has no path yet in check mode, but will be named after the WWID.
     """
     entries: dict[str, t.Any] = dict(device_path)
     for volume in plan_["volumes"]:
+        if volume["key"] in entries and entries[volume["key"]] is None:
+            seen = (identities or {}).get(volume["key"]) or {}
+            entries[volume["key"]] = by_id_of(wwid_of(seen.get("wwid")) or f"unknown-yet-{volume['key']}")
         if volume["key"] in entries or volume["key"] not in connections:
             continue
         info = connections[volume["key"]]

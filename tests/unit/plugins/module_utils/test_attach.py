@@ -439,7 +439,7 @@ def test_a_stale_map_in_use_is_refused(multipath: Bench) -> None:
     for portal in (PORTAL, PORTAL2):
         multipath.host.targets[portal, IQN].luns[1] = identity(8)
     multipath.host.mount("dm-0", "/srv")
-    with pytest.raises(InputError, match="still stands for another volume .*dm-0 is mounted on /srv"):
+    with pytest.raises(InputError, match=r"still stands for another volume .*dm-0 is mounted on /srv"):
         multipath.attach(two_paths("new"))
     assert multipath.host.map_devices() == ["dm-0"]
 

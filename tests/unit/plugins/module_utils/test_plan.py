@@ -200,6 +200,13 @@ def test_a_disk_of_the_next_boot_is_mapped_but_not_attached():
     }
 
 
+def test_a_map_that_is_not_there_yet_is_named_after_the_sources_volume():
+    result = make_plan(domain(block_disk("vda", "one") + block_disk("vdb", "two", "/dev/sdb")))
+    identities = {"one": {"wwid": "naa.6001"}, "two": {"wwid": "t10.x"}}
+    mapped = hand_over.device_map(result, {"one": None, "two": None}, {}, {}, domain_xml(), identities=identities)
+    assert mapped["map"] == {"one": "/dev/disk/by-id/dm-uuid-mpath-36001", "two": "/dev/disk/by-id/dm-uuid-mpath-unknown-yet-two"}
+
+
 def test_device_map_holds_no_secret():
     result = make_plan(domain(block_disk("vda", "one"), inactive=domain_xml(network_disk("vdb", "two"))))
     info = {

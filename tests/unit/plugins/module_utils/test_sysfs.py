@@ -177,6 +177,18 @@ def test_stale_path_is_no_path_of_the_new_volume(tree):
     assert nodes(gather(tree, connection(("192.0.2.10", A, 1), ("192.0.2.11", A, 1)))) == [("sda",), ("sdb",)]
 
 
+def test_another_number_at_each_portal(tree):
+    """Without a connection info that says so it could be two volumes with one WWID."""
+    tree.add_session(1, A)
+    tree.add_session(2, A, address="192.0.2.11")
+    tree.add_lun("sda", 1, 1, wwid=WWID_1)
+    tree.add_lun("sdb", 2, 7, wwid=WWID_1)
+    tree.add_lun("sdc", 2, 9, wwid=WWID_1)
+    assert nodes(gather(tree)) == [("sda",), ("sdb",), ("sdc",)]
+    assert nodes(gather(tree, connection(("192.0.2.10", A, 1), ("192.0.2.11", A, 7)))) == [("sda", "sdb"), ("sdc",)]
+    assert nodes(gather(tree, connection(("192.0.2.11", A, 7), ("192.0.2.11", A, 9)))) == [("sda",), ("sdb",), ("sdc",)]
+
+
 def test_holders(tree):
     tree.add_session(1, A)
     for number, node in enumerate(("sda", "sdb", "sdc", "sdd", "sde")):
