@@ -28,9 +28,12 @@ _MEANING = {
     11: "the target accepted the connection but did not answer in time; read the target's log",
     13: "permission denied; run this as root (become: true)",
     18: "iscsid did not answer; check that the service iscsid runs and that the modules iscsi_tcp and scsi_transport_iscsi load",
-    19: "the target refused the login for good; check that it exists at this portal and that its ACL allows this host's initiator name",
+    19: (
+        "the target refused the login for good, or did not prove itself by auth_password_in; check that it exists at this portal and that"
+        " its ACL allows this host's initiator name"
+    ),
     20: "iscsid is not running; start the service iscsid",
-    24: "the target refused this host; check auth_username and auth_password (and auth_password_in, when the target has to prove itself), and that its ACL has this host's initiator name and address",
+    24: "the target refused this host; check auth_username and auth_password, and that its ACL has this host's initiator name and address",
     28: "the session is busy; look for other users of its devices",
     RC_NOT_FOUND: "install the package open-iscsi (Debian) or iscsi-initiator-utils (RHEL)",
     RC_TIMED_OUT: "raise 'timeout' or check the portal",
