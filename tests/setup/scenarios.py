@@ -2,7 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Molecule scenarios on the lab. A file "lab" in a scenario's directory names the kinds of hosts that it needs."""
+"""Molecule scenarios on the lab. A file "lab" in a scenario's directory names the kinds of hosts that it needs.
+
+A scenario with a file "test-all-only" is no part of "make test".
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,8 @@ from lab import Lab, LabError
 from steps import Report
 
 SCENARIO_LIMIT_S = 900.0
+# With every row of the fault matrix.
+LONG_SCENARIO_LIMIT_S = 4800.0
 
 
 def scenario_names(checkout: Path) -> list[str]:
@@ -26,9 +31,10 @@ def run_scenario(box: Toolbox, lab: Lab, name: str) -> int:
         return subprocess.run(_command(box, name), cwd=box.checkout, env=lab.environment(), check=False).returncode
 
 
-def run_scenarios(report: Report, box: Toolbox, lab: Lab) -> None:
+def run_scenarios(report: Report, box: Toolbox, lab: Lab, *, everything: bool) -> None:
     """All scenarios in one lab; one that fails does not stop the others."""
-    names = scenario_names(box.checkout)
+    names = [name for name in scenario_names(box.checkout) if everything or not _is_for_test_all(box.checkout, name)]
+    limit_s = LONG_SCENARIO_LIMIT_S if everything else SCENARIO_LIMIT_S
     needed = {name: _lab_kinds(box.checkout, name) for name in names}
     try:
         up = _bring_up(report, lab, sorted({kind for kinds in needed.values() for kind in kinds}))
@@ -36,9 +42,7 @@ def run_scenarios(report: Report, box: Toolbox, lab: Lab) -> None:
             missing = sorted(set(needed[name]) - up)
             if missing:
                 report.fail("molecule", name, f"it needs {' and '.join(missing)} hosts, and the lab has none")
-            elif not report.step(
-                "molecule", name, _command(box, name), cwd=box.checkout, env=lab.environment(), timeout_s=SCENARIO_LIMIT_S
-            ):
+            elif not report.step("molecule", name, _command(box, name), cwd=box.checkout, env=lab.environment(), timeout_s=limit_s):
                 # What a failed scenario left must not fail the next one.
                 lab.down()
                 up = _bring_up(report, lab, sorted(up))
@@ -64,6 +68,10 @@ def _command(box: Toolbox, name: str) -> list[str]:
     # Molecule remembers that a scenario was prepared, also after a run that was killed, and would not prepare it again.
     words = '"$0" reset -s "$1" && exec "$0" test --no-command-borders -s "$1"'
     return ["sh", "-c", words, box.tool("molecule"), name]
+
+
+def _is_for_test_all(checkout: Path, name: str) -> bool:
+    return (checkout / "extensions" / "molecule" / name / "test-all-only").exists()
 
 
 def _lab_kinds(checkout: Path, name: str) -> list[str]:
