@@ -51,6 +51,11 @@ options:
     description: Target dev to volume, for disks whose serial does not name their volume.
     type: dict
     default: {}
+  eject:
+    description: Target devs of CD-ROM and floppy drives whose medium stays behind.
+    type: list
+    elements: str
+    default: []
   destination_initiator:
     description: What opens the volumes on the destination.
     type: str

@@ -33,6 +33,11 @@ options:
     description: Target dev to volume, for disks whose serial does not name their volume.
     type: dict
     default: {}
+  eject:
+    description: Target devs of CD-ROM and floppy drives whose medium stays behind.
+    type: list
+    elements: str
+    default: []
   listen_used:
     description: Graphics type to the address that is used on the source.
     type: dict
@@ -82,6 +87,7 @@ def preflight_xml(
     listen_used: dict[str, str | None] | None = None,
     listen_given: dict[str, str] | None = None,
     listen_of_destination: dict[str, str] | None = None,
+    eject: list[str] | None = None,
 ) -> dict[str, t.Any]:
     return expected_xml(
         xml,
@@ -92,6 +98,7 @@ def preflight_xml(
         listen_used=listen_used or {},
         listen_given=listen_given or {},
         listen_of_destination=listen_of_destination or {},
+        eject=eject or [],
     )
 
 

@@ -41,6 +41,13 @@ options:
     description: Seconds after which a libvirt that does not answer is given up, with the error id V(libvirt_unreachable).
     type: int
     default: 30
+  other_users_of:
+    description:
+      - Sources of disks, as RV(disks) name them, of which is to be told which other domains of this host use them. See RV(other_users).
+    type: list
+    elements: str
+    default: []
+    version_added: 0.2.0
   wanted_files:
     description: Paths to look for on this host, such as the RV(image_files) of a domain that is to come here. See RV(missing_files).
     type: list
@@ -77,7 +84,7 @@ exists:
   description:
     - Whether the host has such a domain.
     - When not, of the other values only RV(name) and RV(uuid) (as asked for), RV(state) (null), RV(switchover), RV(host),
-      RV(secrets) and RV(missing_files) are given.
+      RV(secrets), RV(other_users) and RV(missing_files) are given.
   returned: success
   type: bool
 name:
@@ -218,6 +225,12 @@ secrets:
     usage:
       description: The name by which definitions may refer to it instead.
       type: str
+other_users:
+  description: By source of O(other_users_of), the other domains, running or not, that have it as a disk or below one.
+  returned: success
+  type: dict
+  version_added: 0.2.0
+  sample: {"iqn.2026-11.org.example:hosta/3": [web2, web3]}
 missing_files:
   description: The paths of O(wanted_files) at which this host has nothing.
   returned: success
@@ -247,7 +260,7 @@ import os
 import typing as t
 
 from ansible_collections.lunshift.migration.plugins.module_utils._libvirt.connection import bounded, open_connection
-from ansible_collections.lunshift.migration.plugins.module_utils._libvirt.domain import describe
+from ansible_collections.lunshift.migration.plugins.module_utils._libvirt.domain import describe, other_users
 from ansible_collections.lunshift.migration.plugins.module_utils._migration.switchover import read_note
 from ansible_collections.lunshift.migration.plugins.module_utils._module import make_module, run
 
@@ -259,6 +272,7 @@ def main() -> None:
             "uuid": {"type": "str"},
             "uri": {"type": "str", "default": "qemu:///system"},
             "timeout": {"type": "int", "default": 30},
+            "other_users_of": {"type": "list", "elements": "str", "default": []},
             "wanted_files": {"type": "list", "elements": "path", "default": []},
         },
         mutually_exclusive=[("name", "uuid")],
@@ -269,7 +283,12 @@ def main() -> None:
 
     def work() -> dict[str, t.Any]:
         connection = open_connection(params["uri"], params["timeout"])
-        result = bounded(lambda: describe(connection, params["name"], params["uuid"]), params["timeout"], str(connection))
+
+        def read() -> dict[str, t.Any]:
+            found = describe(connection, params["name"], params["uuid"])
+            return {**found, "other_users": other_users(connection, params["other_users_of"], found["uuid"])}
+
+        result = bounded(read, params["timeout"], str(connection))
         connection.close()
         note = read_note(result["uuid"], result["name"])
         missing_files = [path for path in params["wanted_files"] if not os.path.exists(path)]

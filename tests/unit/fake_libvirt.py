@@ -82,6 +82,9 @@ class FakeDomain:
     def state(self) -> list[int]:
         return self.current_state
 
+    def isActive(self) -> int:
+        return 1
+
     def isPersistent(self) -> int:
         return int(self.persistent)
 
@@ -202,6 +205,9 @@ class FakeConnect:
 
     def getCapabilities(self) -> str:
         return "<capabilities><host><uuid>0000-a</uuid></host></capabilities>"
+
+    def listAllDomains(self) -> list[FakeDomain]:
+        return self.domains
 
     def listAllSecrets(self) -> list[FakeSecret]:
         return [FakeSecret()]

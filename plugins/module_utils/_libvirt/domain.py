@@ -210,6 +210,27 @@ def image_files(domain: Domain) -> list[str]:
     return sorted(files)
 
 
+def other_users(connection: Connection, sources: t.Collection[str], uuid: str | None) -> dict[str, list[str]]:
+    """By source (as C(disks) call it), the other domains of this host that name it, running or not."""
+    api, call = connection.api, connection.translate
+    users: dict[str, list[str]] = {}
+    for handle in call(connection.handle.listAllDomains) if sources else ():
+        try:
+            if call(handle.UUIDString) == uuid:
+                continue
+            flags = [0] if call(handle.isActive) else []
+            flags += [api.VIR_DOMAIN_XML_INACTIVE] if call(handle.isPersistent) else []
+            xmls = [str(call(handle.XMLDesc, flag | api.VIR_DOMAIN_XML_MIGRATABLE)) for flag in flags]
+            named = {disk["source"] for xml in xmls for disk in _domain_xml.disks(xml)}
+        except LibvirtError as exc:
+            if exc.code == api.VIR_ERR_NO_DOMAIN:
+                continue  # It went away meanwhile.
+            raise
+        for source in sorted(named & set(sources)):
+            users.setdefault(source, []).append(str(call(handle.name)))
+    return users
+
+
 def describe(connection: Connection, name: str | None, uuid: str | None) -> dict[str, t.Any]:
     """What domain_info returns: plain types without secrets."""
     of_host = {"host": read_host(connection), "secrets": read_secrets(connection)}
@@ -236,4 +257,15 @@ def describe(connection: Connection, name: str | None, uuid: str | None) -> dict
     }
 
 
-__all__ = ("Domain", "describe", "find_domain", "graphics_listen_addresses", "no_job", "read_domain", "read_host", "read_job", "read_state")
+__all__ = (
+    "Domain",
+    "describe",
+    "find_domain",
+    "graphics_listen_addresses",
+    "no_job",
+    "other_users",
+    "read_domain",
+    "read_host",
+    "read_job",
+    "read_state",
+)

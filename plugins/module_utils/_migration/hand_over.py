@@ -15,6 +15,7 @@ from ansible_collections.lunshift.migration.plugins.module_utils._errors import 
 from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.multipath import by_id_of, wwid_of
 from ansible_collections.lunshift.migration.plugins.module_utils._migration.plan import among_targets, of_targets
 from ansible_collections.lunshift.migration.plugins.module_utils._migration.secrets import Secrets, missing_chap_secrets
+from ansible_collections.lunshift.migration.plugins.module_utils._xml.destination import without_password
 
 # Addresses that mean the same on every host; rewriting them would only narrow or widen who may connect.
 _ADDRESSES_OF_EVERY_HOST = {"", "0.0.0.0", "127.0.0.1", "::", "::1", "localhost"}
@@ -169,6 +170,16 @@ def device_map(
     return {"map": entries, "overrides": of_targets(by_target, xml), "eject": among_targets(eject, xml)}
 
 
+def disk_places(requests: t.Sequence[t.Mapping[str, t.Any]]) -> dict[str, list[str]]:
+    """By volume, every name under which a domain of the host may have it as a disk. ``requests`` are those of iscsi_volume."""
+    places: dict[str, list[str]] = {}
+    for request in requests:
+        paths = parse(request["serial"], without_password(request["connection_info"])).paths
+        by_qemu = request["initiator"] == "libiscsi"
+        places[request["serial"]] = [f"{path.iqn}/{path.lun}" if by_qemu else path.by_path for path in paths]
+    return places
+
+
 def content_samples(devices: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
     """One host's samples of contents, from a result of iscsi_device_info: by volume, else by device.
 
@@ -182,4 +193,4 @@ def content_samples(devices: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
     return samples
 
 
-__all__ = ("content_samples", "device_map", "listen_addresses", "source_side", "volume_requests")
+__all__ = ("content_samples", "device_map", "disk_places", "listen_addresses", "source_side", "volume_requests")

@@ -32,7 +32,7 @@ class PlannedVolume:
 
     ``key`` names it in connections and device maps: the disk's serial, or what the operator
     gave for its target dev. ``live`` is false for a disk that only the next boot would have. ``chain_untold`` says that
-    the image on it may stand on another one, which the domain does not name.
+    the image on it may stand on another one, which the domain does not name. ``layer`` is above 0 for an image below a disk.
     """
 
     key: str
@@ -42,6 +42,7 @@ class PlannedVolume:
     source_path: str
     live: bool
     chain_untold: bool = False
+    layer: int = 0
 
 
 def planned_volumes(
@@ -70,6 +71,7 @@ def planned_volumes(
                     source_path=str(disk["source"]),
                     live=is_live,
                     chain_untold=bool(disk["chain_untold"]),
+                    layer=int(disk["layer"]),
                 )
             )
     return tuple(volumes)

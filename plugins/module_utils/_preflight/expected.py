@@ -27,6 +27,7 @@ def expected_xml(
     listen_used: t.Mapping[str, str | None],
     listen_given: t.Mapping[str, str],
     listen_of_destination: t.Mapping[str, str],
+    eject: t.Sequence[str] = (),
 ) -> dict[str, t.Any]:
     """C({xml, rewritten, complete}). What the run itself would hand to libvirt when ``complete``.
 
@@ -37,8 +38,8 @@ def expected_xml(
     keys = [volume["key"] for volume in plan["volumes"]]
     assumed = {key: f"/dev/disk/by-path/unknown-yet-{key}" for key in keys if key not in device_path and key not in connections}
     try:
-        entries = device_map(plan, {**device_path, **assumed}, connections, overrides, xml)
-        rewritten = rewrite(xml, entries["map"], addresses, entries["overrides"])
+        entries = device_map(plan, {**device_path, **assumed}, connections, overrides, xml, eject)
+        rewritten = rewrite(xml, entries["map"], addresses, entries["overrides"], entries["eject"])
     except InputError:
         return {"xml": _without_volumes(xml, addresses), "rewritten": False, "complete": False}
     return {"xml": rewritten, "rewritten": True, "complete": not assumed}

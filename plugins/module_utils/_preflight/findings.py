@@ -117,13 +117,16 @@ def _host(item: str, result: t.Mapping[str, t.Any], name: str) -> list[tuple[str
 
 
 def _plan(seen: Seen, intent: Intent) -> dict[str, t.Any]:
+    # The items "secrets" and "files" check what the definition needs there, as the run would hand it over.
+    destination = {key: value for key, value in seen.destination.items() if key not in ("secrets", "missing_files")}
     return make_plan(
         source=seen.source,
-        destination={} if failure(seen.destination) else seen.destination,
+        destination={} if failure(seen.destination) else destination,
         source_name=intent.source_name,
         destination_name=intent.destination_name,
         source_connections=intent.source_connections,
         overrides=intent.overrides,
+        eject=intent.eject,
         destination_initiator=intent.destination_initiator,
         allow_nova_managed=intent.allow_nova_managed,
     )

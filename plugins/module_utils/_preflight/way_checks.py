@@ -190,6 +190,8 @@ def _identities(seen: Seen, intent: Intent, plan: Plan, live: t.Mapping[str, Pla
     here = source_side(plan, devices)
     for problem in here["problems"]:
         yield Verdict(NO_GO if intent.identity_gate else WARNING, f"{intent.source_name}: {problem}", "repair its connection first")
+    for problem in here["hidden_images"]:
+        yield Verdict(NO_GO, *halves(f"{intent.source_name}: {problem}"))
     if not intent.identity_gate:
         yield Verdict(WARNING, "the identity gate is switched off: a wrong volume would destroy the guest's data", "switch it on")
         return

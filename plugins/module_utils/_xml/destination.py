@@ -73,7 +73,7 @@ def _block(name: str, path: str) -> BlockDestination:
 
 
 def _iscsi(name: str, connection_info: t.Mapping[str, t.Any]) -> IscsiDestination:
-    connection = parse(name, _without_password(connection_info))
+    connection = parse(name, without_password(connection_info))
     path, reference = connection.paths[0], connection.libvirt
     problems: list[str] = []
     if path.lun > _MAX_LIBISCSI_LUN:
@@ -105,7 +105,7 @@ def _iscsi(name: str, connection_info: t.Mapping[str, t.Any]) -> IscsiDestinatio
     return result
 
 
-def _without_password(connection_info: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+def without_password(connection_info: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
     """XML refers to a secret of libvirt, so redacted connection info is as good here, and no password is looked at."""
     data = connection_info.get("data")
     if isinstance(data, t.Mapping) and data.get("auth_method") == "CHAP":
@@ -114,4 +114,4 @@ def _without_password(connection_info: t.Mapping[str, t.Any]) -> dict[str, t.Any
     return {**connection_info, "data": data}
 
 
-__all__ = ("BlockDestination", "Destination", "IscsiDestination", "destination")
+__all__ = ("BlockDestination", "Destination", "IscsiDestination", "destination", "without_password")

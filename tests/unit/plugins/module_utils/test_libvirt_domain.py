@@ -8,7 +8,12 @@ import typing as t
 
 import pytest
 from ansible_collections.lunshift.migration.plugins.module_utils._libvirt.connection import Connection, open_connection
-from ansible_collections.lunshift.migration.plugins.module_utils._libvirt.domain import describe, graphics_listen_addresses, read_job
+from ansible_collections.lunshift.migration.plugins.module_utils._libvirt.domain import (
+    describe,
+    graphics_listen_addresses,
+    other_users,
+    read_job,
+)
 from ansible_collections.lunshift.migration.tests.unit.fake_libvirt import SOURCE, SOURCE_PATH, FakeLibvirt, LibvirtError, domain_xml
 
 
@@ -107,3 +112,18 @@ def test_a_job_that_cannot_be_read_counts_as_one(api: FakeLibvirt, connection: C
 def test_listen_addresses_that_are_none() -> None:
     devices = "<graphics type='spice'><listen type='socket' socket='/x'/></graphics><graphics type='sdl'/>"
     assert graphics_listen_addresses(domain_xml(devices=devices)) == {"vnc": "192.0.2.11", "spice": None}
+
+
+def test_other_domains_that_use_a_volume(api: FakeLibvirt, connection: Connection) -> None:
+    assert other_users(connection, [SOURCE_PATH], None) == {SOURCE_PATH: ["web1"]}
+    assert other_users(connection, [SOURCE_PATH], api.domain.UUIDString()) == {}
+    assert other_users(connection, ["/dev/other"], None) == {}
+    layer = "<disk type='block'><source dev='/dev/x'/><backingStore type='block'><source dev='/dev/base'/></backingStore></disk>"
+    api.domain.inactive_xml = domain_xml(devices=layer)
+    assert other_users(connection, ["/dev/base"], None) == {"/dev/base": ["web1"]}
+
+    def gone(_flags: int) -> t.NoReturn:
+        raise LibvirtError("Domain not found", api.VIR_ERR_NO_DOMAIN)
+
+    api.domain.XMLDesc = gone
+    assert other_users(connection, [SOURCE_PATH], None) == {}

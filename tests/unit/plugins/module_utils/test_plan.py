@@ -370,3 +370,16 @@ def test_an_image_that_only_a_header_names_is_refused(named, told):
     devices = {"luns": [], "volumes": {"one": {"names_backing_image": named}}}
     found = hand_over.source_side(make_plan(domain(disk)), devices)["hidden_images"]
     assert [told in message for message in found] == ([True] if told else [])
+
+
+def test_the_names_under_which_domains_have_a_volume():
+    paths = {"target_portals": ["10.0.0.1:3260", "[fd00::1]:3260"], "target_iqns": ["iqn.2026-11.a:b"] * 2, "target_luns": [3, 3]}
+    info = {"driver_volume_type": "iscsi", "data": {**paths, "auth_method": "CHAP", "auth_username": "u"}}
+    requests = [{"serial": kind, "connection_info": info, "initiator": kind} for kind in ("kernel", "libiscsi")]
+    assert hand_over.disk_places(requests) == {
+        "kernel": [
+            "/dev/disk/by-path/ip-10.0.0.1:3260-iscsi-iqn.2026-11.a:b-lun-3",
+            "/dev/disk/by-path/ip-fd00::1:3260-iscsi-iqn.2026-11.a:b-lun-3",
+        ],
+        "libiscsi": ["iqn.2026-11.a:b/3", "iqn.2026-11.a:b/3"],
+    }

@@ -504,3 +504,37 @@ def test_the_domain_as_the_destination_would_get_it() -> None:
     assert (nameless["rewritten"], nameless["complete"]) == (False, False)
     assert "<disk" not in nameless["xml"]
     assert "192.0.2.12" in nameless["xml"]
+
+
+def test_an_image_that_only_a_header_names_is_no_go_as_in_the_run() -> None:
+    seen = clean()
+    for key in ("xml", "inactive_xml"):
+        seen["source"][key] = XML.replace("type='raw'", "type='qcow2'")
+    seen["source_devices"]["volumes"][SERIAL]["names_backing_image"] = True
+    (found,) = (each for each in judge(seen) if each["verdict"] == "no_go")
+    assert (found["item"], "stands on another" in found["cause"]) == ("volumes", True)
+    seen["source_devices"]["volumes"][SERIAL]["names_backing_image"] = False
+    assert [each for each in judge(seen) if each["verdict"] == "no_go"] == []
+
+
+def test_a_medium_that_stays_behind_is_not_asked_for() -> None:
+    cdrom = "<disk type='file' device='cdrom'><source file='/a.iso'/><target dev='sda' bus='sata'/></disk>"
+    xml = XML.replace("</devices>", f"{cdrom}</devices>")
+    arguments: dict[str, t.Any] = {"connections": {SERIAL: ADDRESS}, "device_path": {}, "overrides": {}}
+    arguments.update(listen_used={}, listen_given={}, listen_of_destination={})
+    planned = plan(
+        source={**clean()["source"], "xml": xml, "inactive_xml": xml},
+        destination={"exists": False},
+        source_name="hosta",
+        destination_name="hostb",
+        source_connections={},
+        overrides={},
+        destination_initiator="same",
+        allow_nova_managed=False,
+        eject=["sda"],
+    )
+    assert "/a.iso" in expected_xml(xml, planned, **arguments)["xml"]
+    assert "/a.iso" not in expected_xml(xml, planned, **arguments, eject=["sda"])["xml"]
+    seen = clean()
+    seen["source"]["xml"] = xml
+    assert [each["item"] for each in judge(seen, eject=["sdb"]) if each["verdict"] == "no_go"] == ["disks"]
