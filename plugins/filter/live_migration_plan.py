@@ -59,6 +59,11 @@ options:
     description: Whether a domain that Nova manages may be migrated behind its back.
     type: bool
     default: false
+  require_error_policy:
+    description: Whether a disk without C(error_policy='stop') is a reason against the migration. Otherwise it is among C(warnings).
+    type: bool
+    default: false
+    version_added: 0.2.0
 seealso:
   - module: lunshift.migration.domain_info
 """
@@ -96,6 +101,7 @@ def live_migration_plan(
     allow_nova_managed: bool = False,
     destination_connections: dict[str, t.Any] | None = None,
     eject: list[str] | None = None,
+    require_error_policy: bool = False,
 ) -> dict[str, t.Any]:
     return plan(
         source=source,
@@ -108,6 +114,7 @@ def live_migration_plan(
         allow_nova_managed=allow_nova_managed,
         destination_connections=destination_connections,
         eject=eject or [],
+        require_error_policy=require_error_policy,
     )
 
 

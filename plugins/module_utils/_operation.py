@@ -150,12 +150,23 @@ class Record:
     def with_sid(self, key: tuple[str, int, str], sid: int) -> Record:
         return replace(self, targets=tuple(replace(target, sid=sid) if target.key == key else target for target in self.targets))
 
-    def in_boot(self, boot_id: str) -> Record:
-        """The entries that can still be true in this boot: node records and WWIDs are in files, the rest died with the kernel."""
+    def in_boot(self, boot_id: str, returned: t.Container[str] = ()) -> Record:
+        """The entries that can still be true in this boot.
+
+        Node records and WWIDs are in files; the rest died with the kernel, but for the volumes (``returned``) that come back at boot,
+        because this collection has them attached then.
+        """
         if boot_id == self.boot_id:
             return self
-        targets = tuple(replace(target, session=False, sid=None) for target in self.targets if target.node_record or target.settings_before)
-        return replace(self, boot_id=boot_id, paths=(), targets=targets, connection_infos={})
+        paths = tuple(path for path in self.paths if path.serial in returned)
+        back = {(path.address, path.port, path.iqn) for path in paths}
+        targets = tuple(
+            replace(target, session=target.session and target.key in back, sid=None)
+            for target in self.targets
+            if target.node_record or target.settings_before or target.key in back
+        )
+        infos = {serial: info for serial, info in self.connection_infos.items() if serial in returned}
+        return replace(self, boot_id=boot_id, paths=paths, targets=targets, connection_infos=infos)
 
 
 def _merged_target(old: MadeTarget, new: MadeTarget) -> MadeTarget:

@@ -166,6 +166,8 @@ disks:
     - The disks of the live definition, each with its target, serial, type, device, protocol, source and initiator.
     - The images below a disk in its chain follow it, as far as the definition names them, with the target V(vda[1]), V(vda[2]) and
       so on, and their number in C(layer).
+    - C(error_policy) and C(rerror_policy) are what the definition tells QEMU to do when a write or a read fails, V(null) when it does
+      not say.
   returned: when the domain exists
   type: list
   elements: dict
@@ -194,6 +196,13 @@ cautions:
   returned: when the domain exists
   type: list
   elements: dict
+disk_errors:
+  description:
+    - Disks with an I/O error, by target, and what kind it is. QEMU tells it of disks whose error policy is V(stop).
+    - Not asked while a job runs.
+  returned: when the domain exists
+  type: dict
+  sample: {vda: unspecified}
 nova_managed:
   description: Whether the domain's metadata say that OpenStack Nova manages it.
   returned: when the domain exists

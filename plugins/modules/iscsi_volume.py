@@ -78,6 +78,14 @@ options:
           - What the volume has to be, in the form of RV(volumes.identity). A key that is V(null) or left out is not compared.
           - C(vendor) and C(model) are never compared.
         type: dict
+  at_boot:
+    description:
+      - Whether the volumes of the kernel's initiator come back when the host starts, before libvirt does, so that a domain that
+        starts with its host finds them. Again only these LUNs are brought in. Left out, it stays as it is.
+      - A list and a script in C(/var/lib/lunshift-migration/at_boot) and the systemd unit C(lunshift-volumes.service) do it, without
+        Ansible. Passwords stay in open-iscsi's node records. Detaching takes a volume off the list, and with the last one all of this goes.
+    type: bool
+    version_added: 0.2.0
   operation_id:
     description:
       - Names the operation that this call is a part of, such as the domain's UUID. What is made is recorded under it, in
@@ -196,6 +204,9 @@ volumes:
     made:
       description: Whether this call attached it, or would have in check mode.
       type: bool
+    at_boot:
+      description: Whether it comes back when the host starts.
+      type: bool
     unproven:
       description: Why there is no identity. V(null) when there is one.
       type: str
@@ -211,7 +222,7 @@ actions:
 error_id:
   description: >-
     What kind of failure it was. One of V(invalid_input), V(not_root), V(locked), V(attach_refused), V(attach_failed), V(identity_mismatch),
-    V(not_reachable), V(volume_in_use), V(detach_failed) and V(operation_record).
+    V(not_reachable), V(at_boot_unsupported), V(volume_in_use), V(detach_failed) and V(operation_record).
   returned: failure
   type: str
 problems:
@@ -278,6 +289,7 @@ def argument_spec() -> dict[str, t.Any]:
                 "expected_identity": {"type": "dict"},
             },
         },
+        "at_boot": {"type": "bool"},
         "operation_id": {"type": "str"},
         "timeout": {"type": "int", "default": 30},
     }
@@ -290,7 +302,13 @@ def work(params: t.Mapping[str, t.Any], check_mode: bool, host: Host) -> dict[st
         raise InputError(["timeout must be at least 1 second"])
     if os.geteuid() != 0:
         raise MigrationError("only root can attach and detach volumes; set become: true", error_id="not_root")
-    call = Call(host=host, check_mode=check_mode, timeout_s=params["timeout"], operation_id=params["operation_id"] or None)
+    call = Call(
+        host=host,
+        check_mode=check_mode,
+        timeout_s=params["timeout"],
+        operation_id=params["operation_id"] or None,
+        at_boot=params["at_boot"],
+    )
     if params["state"] == "restored":
         return restore(call).to_dict()
     return (attach_volumes if params["state"] == "attached" else detach_volumes)(call, requests).to_dict()

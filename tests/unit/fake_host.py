@@ -108,6 +108,7 @@ class FakeHost(Host):
         self._one_at_a_time = threading.Lock()
         self._disks: dict[str, tuple[FakeTarget, int, str]] = {}
         self._put("/proc/sys/kernel/random/boot_id", BOOT_ID)
+        Path(self.at("/run/systemd/system")).mkdir(parents=True, exist_ok=True)
         self._put("/proc/swaps", "Filename Type Size Used Priority")
         self._put("/proc/self/mountinfo", "")
 
@@ -401,8 +402,8 @@ class Bench:
         self.asked: list[str] = []
         self.answers: dict[str, Answer] = {}
 
-    def call(self, check: bool = False, operation_id: str | None = "op1", timeout_s: float = 10) -> Call:
-        return Call(self.host, check, timeout_s, operation_id, self.records, str(self.root / "locks"))
+    def call(self, check: bool = False, operation_id: str | None = "op1", timeout_s: float = 10, at_boot: bool | None = None) -> Call:
+        return Call(self.host, check, timeout_s, operation_id, self.records, str(self.root / "locks"), at_boot)
 
     def attach(self, *volumes: dict[str, t.Any], **kwargs: t.Any) -> Outcome:
         return attach_volumes(self.call(**kwargs), parse_requests(volumes), self.ask)

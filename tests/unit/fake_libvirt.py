@@ -64,6 +64,7 @@ class FakeDomain:
         self.checkpoints: list[t.Any] = []
         self.managed_save = 0
         self.block_jobs: set[str] = set()
+        self.disk_errors: dict[str, int] = {}
         self.job: dict[str, t.Any] = {"type": 0}
         self.calls: list[tuple[t.Any, ...]] = []
         # What the migration does: return when released or aborted; raise this afterwards.
@@ -109,6 +110,9 @@ class FakeDomain:
 
     def blockJobInfo(self, target: str, _flags: int) -> dict[str, int]:
         return {"cur": 1} if target in self.block_jobs else {}
+
+    def diskErrors(self) -> dict[str, int]:
+        return self.disk_errors
 
     def jobStats(self, flags: int = 0) -> dict[str, t.Any]:
         if flags & self.api.VIR_DOMAIN_JOB_STATS_COMPLETED:
@@ -232,6 +236,8 @@ class FakeLibvirt:
     libvirtError = LibvirtError
     VIR_ERR_NO_SUPPORT = 3
     VIR_ERR_NO_DOMAIN = 42
+    VIR_ERR_OPERATION_INVALID = 55
+    VIR_DOMAIN_DISK_ERROR_UNSPEC, VIR_DOMAIN_DISK_ERROR_NO_SPACE = 1, 2
     VIR_DOMAIN_XML_SECURE, VIR_DOMAIN_XML_INACTIVE, VIR_DOMAIN_XML_MIGRATABLE = 1, 2, 8
     VIR_DOMAIN_JOB_UNBOUNDED = 2
     VIR_DOMAIN_UNDEFINE_KEEP_NVRAM = 8

@@ -13,7 +13,7 @@ import typing as t
 from dataclasses import dataclass, field, replace
 
 from ansible_collections.lunshift.migration.plugins.module_utils._errors import MigrationError
-from ansible_collections.lunshift.migration.plugins.module_utils._iscsi import connector, probe
+from ansible_collections.lunshift.migration.plugins.module_utils._iscsi import at_boot, connector, node_record, probe
 from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.attach import Journal, attach, check_identity
 from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.attach_plan import AttachPlan, plan_attach
 from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.detach import (
@@ -29,7 +29,7 @@ from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.identity
 from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.multipath import by_id_of, wwid_of
 from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.ready import Attached, identity_differences, wait_ready
 from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.request import KERNEL, VolumeRequest
-from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.session import Target, kernel_luns, sessions_of, target_of
+from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.session import Target, kernel_luns, sessions_of, target_of, unit_of
 from ansible_collections.lunshift.migration.plugins.module_utils._operation import LOCKS, Move, Record, RecordStore, lock_of, locked
 
 ATTACHED = "attached"
@@ -48,6 +48,8 @@ class Call:
     operation_id: str | None = None
     records: RecordStore = field(default_factory=RecordStore)
     lock_directory: str = LOCKS
+    # Whether the volumes shall come back when the host starts; None leaves that as it is.
+    at_boot: bool | None = None
 
     def boot_id(self) -> str:
         return self.host.read(_BOOT_ID) or ""
@@ -56,7 +58,7 @@ class Call:
         """The operation's record so far; an empty one without an operation id, too."""
         known = self.records.load(self.operation_id) if self.operation_id else None
         empty = Record(operation_id=self.operation_id or "", boot_id=self.boot_id())
-        return known.in_boot(self.boot_id()) if known else empty
+        return known.in_boot(self.boot_id(), at_boot.serials(self.host)) if known else empty
 
     def save(self, record: Record) -> None:
         if self.operation_id:
@@ -102,6 +104,8 @@ def attach_volumes(call: Call, requests: t.Sequence[VolumeRequest], ask: t.Calla
     others = [request for request in requests if request.initiator != KERNEL]
     # First, for it changes nothing: a volume that QEMU could not open stops the call before anything is made.
     volumes = _ask_targets(call, others, ask)
+    if call.at_boot and kernel and not at_boot.supported(call.host):
+        raise MigrationError("at_boot needs systemd, which does not run on this host", error_id="at_boot_unsupported")
     with call.locked(target_of(path) for request in kernel for path in request.connection.paths):
         known = call.load()
         own_records = {target.key for target in known.targets if target.node_record}
@@ -110,13 +114,14 @@ def attach_volumes(call: Call, requests: t.Sequence[VolumeRequest], ask: t.Calla
             volumes.update(_predicted(call, kernel, plan, ask))
         else:
             volumes.update(_attached(call, kernel, plan, known))
-    before = {request.serial: ATTACHED if plan.attached_before(request.serial) else ABSENT for request in kernel}
-    ordered = {request.serial: volumes[request.serial] for request in requests}
+        listed = at_boot.serials(call.host)
+        boot_actions = _choose_boot(call, kernel, plan, volumes)
+    wanted = listed if call.at_boot is None else {request.serial for request in kernel if call.at_boot}
     return Outcome(
-        actions=plan.actions,
-        volumes=ordered,
-        before=before,
-        after=dict.fromkeys(before, ATTACHED),
+        actions=[*plan.actions, *boot_actions],
+        volumes={request.serial: {**volumes[request.serial], "at_boot": request.serial in wanted} for request in requests},
+        before={request.serial: _word(plan.attached_before(request.serial), request.serial in listed) for request in kernel},
+        after={request.serial: _word(True, request.serial in wanted) for request in kernel},
         warnings=[
             f"volume {request.serial}: multipathd does not run on this host, so only the first of {len(request.connection.paths)} paths"
             f" is used, {target_of(request.connection.paths[0])}; start multipathd for all of them"
@@ -124,6 +129,81 @@ def attach_volumes(call: Call, requests: t.Sequence[VolumeRequest], ask: t.Calla
             if len(plan.places(request.serial)) < len(request.connection.paths)
         ],
     )
+
+
+def _word(attached: bool, at_boot_too: bool) -> str:
+    """One side of the diff."""
+    return (ATTACHED if attached else ABSENT) + (", comes back at boot" if at_boot_too else "")
+
+
+def _choose_boot(
+    call: Call, requests: t.Sequence[VolumeRequest], plan: AttachPlan, volumes: t.Mapping[str, t.Mapping[str, t.Any]]
+) -> list[str]:
+    """Have the volumes come back at boot, or no longer. What was done, in words."""
+    if call.at_boot is None or not requests:
+        return []
+    wanted = [path for request in requests for path in _boot_paths(call.host, request, plan, volumes)] if call.at_boot else []
+    serials = {request.serial for request in requests}
+    with _boot_list(call):
+        known = [path for path in at_boot.listed(call.host) if path.serial in serials]
+        scans = _other_scans(call.host, requests) if call.at_boot else []
+        if not call.check_mode:
+            for target in scans:
+                _prepare_record(call.host, target)
+            if known != wanted:
+                at_boot.replace_volumes(call.host, serials, wanted)
+    if not call.at_boot:
+        return _no_longer({path.serial for path in known})
+    # In check mode the name of a map that does not exist yet is not known.
+    new = {path.serial for path in set(wanted) - set(known)}
+    return [
+        *(f"set manual scanning in the node record for {target}" for target in scans),
+        *(f"attach volume {request.serial} at boot" for request in requests if request.serial in new),
+    ]
+
+
+def _boot_paths(
+    host: Host, request: VolumeRequest, plan: AttachPlan, volumes: t.Mapping[str, t.Mapping[str, t.Any]]
+) -> t.Iterator[at_boot.BootPath]:
+    device = str(volumes[request.serial]["device_path"])
+    for planned in plan.targets:
+        for path in planned.paths:
+            if path.serial == request.serial:
+                units = (unit_of(host, session, path.lun) for session in sessions_of(host, planned.target))
+                number = next((unit.lun for unit in units if unit), kernel_luns(path.lun)[0])
+                yield at_boot.BootPath(device, planned.target.address, planned.target.port, planned.target.iqn, number, request.serial)
+
+
+def _other_scans(host: Host, requests: t.Sequence[VolumeRequest]) -> list[Target]:
+    """Targets whose node record was there before and would bring in every LUN at the login."""
+    found = []
+    for target in dict.fromkeys(target_of(path) for request in requests for path in request.connection.paths):
+        record = node_record.find(host, target)
+        if record and node_record.settings(host, record, (node_record.SCAN,)).get(node_record.SCAN) != "manual":
+            found.append(target)
+    return found
+
+
+def _prepare_record(host: Host, target: Target) -> None:
+    record = node_record.find(host, target)
+    if record:
+        node_record.change(host, record, {node_record.SCAN: "manual"})
+
+
+@contextlib.contextmanager
+def _boot_list(call: Call) -> t.Iterator[None]:
+    """Nobody else changes the list meanwhile."""
+    if call.check_mode:
+        yield
+        return
+    with locked(["at boot"], call.timeout_s, call.host.clock_s, call.host.sleep, call.lock_directory):
+        yield
+
+
+def _unlist(call: Call, serials: t.Collection[str]) -> None:
+    """Before the devices go: a host that restarts in the middle must not bring them back."""
+    with _boot_list(call):
+        at_boot.replace_volumes(call.host, serials)
 
 
 def _attached(call: Call, requests: t.Sequence[VolumeRequest], plan: AttachPlan, known: Record) -> dict[str, dict[str, t.Any]]:
@@ -240,7 +320,10 @@ def detach_volumes(call: Call, requests: t.Sequence[VolumeRequest]) -> Outcome:
         removal = replace(removal, maps=tuple(made for made in call.load().maps if made.serial in serials))
         plan = plan_removal(call.host, removal, call.timeout_s)
         _refuse_to_remove_others(call.host, kernel, plan)
+        listed = at_boot.serials(call.host) & {request.serial for request in kernel}
         if not call.check_mode:
+            if listed:
+                _unlist(call, listed)
             _remove(call, removal, plan)
             record = call.load().without_volumes(serials)
             for target in {wanted.target for wanted in removal.targets}:
@@ -249,8 +332,13 @@ def detach_volumes(call: Call, requests: t.Sequence[VolumeRequest]) -> Outcome:
             call.save(record)
     there = {path.serial for path in plan.paths}
     volumes = {request.serial: _gone(request.initiator) for request in requests}
-    before = {request.serial: ATTACHED if request.serial in there else ABSENT for request in kernel}
-    return Outcome(actions=plan.actions, volumes=volumes, before=before, after=dict.fromkeys(before, ABSENT))
+    before = {request.serial: _word(request.serial in there, request.serial in listed) for request in kernel}
+    actions = [*_no_longer(listed), *plan.actions]
+    return Outcome(actions=actions, volumes=volumes, before=before, after=dict.fromkeys(before, ABSENT))
+
+
+def _no_longer(listed: t.Iterable[str]) -> list[str]:
+    return [f"no longer attach volume {serial} at boot" for serial in sorted(listed)]
 
 
 def _refuse_to_remove_others(host: Host, requests: t.Sequence[VolumeRequest], plan: RemovalPlan) -> None:
@@ -276,15 +364,18 @@ def restore(call: Call) -> Outcome:
         known = call.load()
         removal = removal_of_record(known)
         plan = plan_removal(call.host, removal, call.timeout_s)
+        listed = at_boot.serials(call.host) & {serial for serial, _target, _lun in removal.places}
         if not call.check_mode:
+            if listed:
+                _unlist(call, listed)
             _remove(call, removal, plan)
             # A migration away from here that left its note is no part of what was made here.
             call.save(Record(operation_id=call.operation_id or "", boot_id=call.boot_id(), move=known.move, created=known.created))
     serials = list(dict.fromkeys(serial for serial, _target, _lun in removal.places))
     there = {path.serial for path in plan.paths}
-    before = {serial: ATTACHED if serial in there else ABSENT for serial in serials}
+    before = {serial: _word(serial in there, serial in listed) for serial in serials}
     return Outcome(
-        actions=plan.actions,
+        actions=[*_no_longer(listed), *plan.actions],
         volumes={serial: _gone(KERNEL) for serial in serials},
         before=before,
         after=dict.fromkeys(before, ABSENT),
@@ -310,7 +401,7 @@ def _remove(call: Call, removal: Removal, plan: RemovalPlan) -> None:
 
 
 def _gone(initiator: str) -> dict[str, t.Any]:
-    return {"initiator": initiator, "device_path": None, "nodes": [], "identity": None, "made": False, "unproven": None}
+    return {"initiator": initiator, "device_path": None, "nodes": [], "identity": None, "made": False, "unproven": None, "at_boot": False}
 
 
 __all__ = ("Call", "Outcome", "attach_volumes", "detach_volumes", "note_move", "restore")

@@ -36,6 +36,8 @@ class DomainFacts:
     checkpoints: int = 0
     managed_save: bool = False
     block_jobs: tuple[str, ...] = field(default=())
+    # Disks with an I/O error, by target.
+    disk_errors: t.Mapping[str, str] = field(default_factory=dict)
 
 
 Finding = dict[str, str]
@@ -169,9 +171,17 @@ def _filesystem_blockers(facts: DomainFacts, devices: ET.Element) -> t.Iterator[
 
 def cautions(facts: DomainFacts, xml: str) -> list[Finding]:
     """What an operator may want to know; nothing of it stops a migration."""
-    found = []
+    found = [
+        _finding(
+            "disk_error",
+            f"disk {target} of domain {facts.name} has an I/O error now ({error}); what it could not write is tried again only after"
+            f" 'virsh resume {facts.name}', here or on the destination",
+        )
+        for target, error in facts.disk_errors.items()
+    ]
     for disk in ET.fromstring(xml).iterfind("./devices/disk"):
-        if not _is_shared_block(disk) or disk.find("source") is None:
+        # What is only read loses no write.
+        if not _is_shared_block(disk) or disk.find("source") is None or disk.find("readonly") is not None:
             continue
         target = _target(disk)
         if _driver(disk, "error_policy") != "stop":
@@ -179,7 +189,7 @@ def cautions(facts: DomainFacts, xml: str) -> list[Finding]:
                 _finding(
                     "error_policy",
                     f"disk {target} of domain {facts.name} has no error_policy='stop': should its LUN fail during the move, the guest gets"
-                    " I/O errors and loses writes instead of pausing",
+                    " I/O errors and loses writes instead of pausing. Set <driver error_policy='stop'/> for its next start",
                 )
             )
     return found

@@ -90,6 +90,8 @@ def read_domain(connection: Connection, handle: t.Any) -> Domain:
         checkpoints=len(_or_default(connection, handle.listAllCheckpoints, [])),
         managed_save=bool(_or_default(connection, handle.hasManagedSaveImage, False)),
         block_jobs=tuple(_block_jobs(connection, handle, xml)) if state.active else (),
+        # libvirt lets this question wait for a running job.
+        disk_errors=_disk_errors(connection, handle) if state.active and not job["active"] else {},
     )
     return Domain(
         handle=handle,
@@ -153,6 +155,20 @@ def _block_jobs(connection: Connection, handle: t.Any, xml: str) -> t.Iterator[s
                 yield dev
         except LibvirtError:
             continue  # An empty CD-ROM has no block device to ask.
+
+
+def _disk_errors(connection: Connection, handle: t.Any) -> dict[str, str]:
+    """Disks whose last request failed while QEMU was told to stop then, by target; what failed in words."""
+    api = connection.api
+    words = {api.VIR_DOMAIN_DISK_ERROR_UNSPEC: "unspecified", api.VIR_DOMAIN_DISK_ERROR_NO_SPACE: "no space"}
+    try:
+        errors = connection.translate(handle.diskErrors)
+    except LibvirtError as exc:
+        # It has just ended, or the driver has no such question.
+        if exc.code in (api.VIR_ERR_OPERATION_INVALID, api.VIR_ERR_NO_SUPPORT):
+            return {}
+        raise
+    return {str(target): words.get(code, f"error {code}") for target, code in sorted(errors.items()) if code}
 
 
 def graphics_listen_addresses(xml: str) -> dict[str, str | None]:
@@ -250,6 +266,7 @@ def describe(connection: Connection, name: str | None, uuid: str | None) -> dict
         "inactive_xml": _domain_xml.redact_xml(domain.inactive_xml) if domain.inactive_xml else None,
         "blockers": domain.blockers(),
         "cautions": domain.cautions(),
+        "disk_errors": dict(domain.facts.disk_errors),
         "nova_managed": domain.nova_managed,
         "graphics_listen_addrs": graphics_listen_addresses(domain.xml),
         "image_files": image_files(domain),

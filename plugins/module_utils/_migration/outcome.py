@@ -339,6 +339,8 @@ def _describe(seen: _Seen) -> str:
     job = seen.get("job")
     if isinstance(job, t.Mapping) and job.get("active"):
         words += f", job {job.get('operation')}"
+    if seen.get("disk_errors"):
+        words += f", I/O error on disk {', '.join(sorted(seen['disk_errors']))}"
     return f"{words}, UUID {seen.get('uuid')}"
 
 

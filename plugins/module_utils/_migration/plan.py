@@ -141,6 +141,7 @@ def plan(
     allow_nova_managed: bool,
     destination_connections: t.Mapping[str, t.Any] | None = None,
     eject: t.Sequence[str] = (),
+    require_error_policy: bool = False,
 ) -> dict[str, t.Any]:
     """Decide what has to be done for one domain, before anything is changed.
 
@@ -194,7 +195,10 @@ def plan(
             )
         if told or own:
             connections[volume.key] = told or own
-    warnings = [f"{source_name}: {caution['message']}" for caution in source.get("cautions") or []]
+    refused = {"error_policy"} if require_error_policy else set()
+    cautions = source.get("cautions") or []
+    problems += [f"{source_name}: {caution['message']}" for caution in cautions if caution["id"] in refused]
+    warnings = [f"{source_name}: {caution['message']}" for caution in cautions if caution["id"] not in refused]
     return _as_plan("migrate", here, volumes, problems, warnings, connections, now)
 
 

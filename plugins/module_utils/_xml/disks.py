@@ -32,6 +32,7 @@ class Disk:
     ``needs_entry`` says that it has to be. ``source`` is a path, or C(iqn/lun), or what the type's source is called.
     ``layer`` is 0 for the disk itself. The image below it has layer 1 and, as libvirt calls it, the target C(vda[1]).
     ``chain_untold`` says that the image may stand on another one, of which the domain says nothing.
+    ``error_policy`` is what QEMU does when a write fails, ``rerror_policy`` when a read does.
     """
 
     target: str | None
@@ -46,6 +47,8 @@ class Disk:
     needs_entry: bool
     layer: int = 0
     chain_untold: bool = False
+    error_policy: str | None = None
+    rerror_policy: str | None = None
 
 
 def disk_elements(root: Element) -> list[Element]:
@@ -75,6 +78,8 @@ def read_disk(element: Element) -> Disk:
         initiator_iqn=_attribute(element.find("source/initiator/iqn"), "name") if initiator == "libiscsi" else None,
         needs_entry=initiator is not None,
         chain_untold=initiator is not None and _format(element) != "raw" and element.find("backingStore") is None,
+        error_policy=_attribute(element.find("driver"), "error_policy"),
+        rerror_policy=_attribute(element.find("driver"), "rerror_policy"),
     )
 
 

@@ -13,8 +13,8 @@ import sys
 import typing as t
 from dataclasses import asdict
 
-from . import context, faults, guest, guest_disks, hosts, instance, inventory, storage
-from .context import HOSTS, Lab, LabError
+from . import context, faults, guest, guest_disks, hosts, instance, inventory, storage, uml_hosts
+from .context import HOSTS, UML_HOSTS, Lab, LabError
 
 Call = t.Callable[[Lab, argparse.Namespace], "int | None"]
 
@@ -44,6 +44,8 @@ def _parser() -> argparse.ArgumentParser:
     up = command("up", _up, "bring storage and hosts up; run again, it mends what is missing")
     up.add_argument("kinds", nargs="*", metavar="namespace|uml", help="kinds of hosts (default: namespace)")
     command("down", _down, "end every guest and host, and remove all that the lab made; caches stay")
+    text = "cut a host's power and boot it again; what a disk would keep is kept"
+    command("restart", _restart, text).add_argument("host", choices=UML_HOSTS)
     command("status", _status, "what is up, as JSON")
     command("inventory", _inventory, "write Ansible's inventory of the hosts that are up, and print its directory")
     execute = command("exec", _exec, "run a command inside a host: lab exec HOST -- COMMAND...")
@@ -149,6 +151,10 @@ def _up(lab: Lab, arguments: argparse.Namespace) -> None:
 
 def _down(lab: Lab, arguments: argparse.Namespace) -> None:
     instance.down(lab)
+
+
+def _restart(lab: Lab, arguments: argparse.Namespace) -> None:
+    uml_hosts.restart(lab, arguments.host)
 
 
 def _status(lab: Lab, arguments: argparse.Namespace) -> None:

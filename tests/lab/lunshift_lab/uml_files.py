@@ -17,7 +17,14 @@ from .process import run
 
 SOURCES = Path(__file__).resolve().parent / "uml"
 # These survive a restart, as a real host's disk would; all else that a host writes is gone with it.
-KEPT = ("/etc/iscsi/nodes", "/etc/iscsi/send_targets", "/etc/libvirt/qemu", "/etc/libvirt/secrets", "/var/lib/lunshift-migration")
+KEPT = (
+    "/etc/iscsi/nodes",
+    "/etc/iscsi/send_targets",
+    "/etc/libvirt/qemu",
+    "/etc/libvirt/secrets",
+    "/usr/local/lib/systemd/system",
+    "/var/lib/lunshift-migration",
+)
 
 # Target -> what it shall start beside Debian's choice. iscsid would start with the first login, and make that slow.
 ENABLED = {"sockets.target": "libvirtd-tcp.socket", "multi-user.target": "iscsid.service"}

@@ -47,6 +47,7 @@ def test_only_the_asked_luns_appear(bench: Bench) -> None:
         "identity": identity(3).to_dict(),
         "made": True,
         "unproven": None,
+        "at_boot": False,
     }
     assert result["diff"] == {"before": {"vol1": "absent", "vol3": "absent"}, "after": {"vol1": "attached", "vol3": "attached"}}
     assert result["actions"] == [

@@ -558,6 +558,8 @@ def test_disks_in_plain_types() -> None:
         "needs_entry": True,
         "layer": 0,
         "chain_untold": False,
+        "error_policy": None,
+        "rerror_policy": None,
     }
 
 

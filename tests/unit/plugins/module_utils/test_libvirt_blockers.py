@@ -126,6 +126,8 @@ def test_a_disk_that_would_not_pause_the_guest_is_a_caution() -> None:
     assert cautions(facts(), domain_xml()) == []
     found = cautions(facts(), domain_xml(disk=NETWORK_DISK.format(cache="")))
     assert [caution["id"] for caution in found] == ["error_policy"]
+    assert "Set <driver error_policy='stop'/>" in found[0]["message"]
+    assert cautions(facts(), domain_xml(disk=NETWORK_DISK.format(cache="").replace("<target", "<readonly/><target"))) == []
 
 
 def test_numbers_of_a_newer_libvirt_stay_readable() -> None:

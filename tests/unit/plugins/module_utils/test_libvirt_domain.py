@@ -86,6 +86,29 @@ def test_calls_that_a_driver_lacks_find_nothing(api: FakeLibvirt, connection: Co
     assert told["secrets"] is None
 
 
+def test_disks_with_io_errors_are_told_and_a_caution(api: FakeLibvirt, connection: Connection) -> None:
+    assert describe(connection, "web1", None)["disk_errors"] == {}
+    api.domain.disk_errors = {"vdb": 2, "vda": 1, "vdc": 0, "vdd": 7}
+    told = describe(connection, "web1", None)
+    assert told["disk_errors"] == {"vda": "unspecified", "vdb": "no space", "vdd": "error 7"}
+    assert [caution["message"].split()[1] for caution in told["cautions"] if caution["id"] == "disk_error"] == ["vda", "vdb", "vdd"]
+
+
+def test_disk_errors_are_not_asked_while_a_job_runs(api: FakeLibvirt, connection: Connection) -> None:
+    api.domain.disk_errors = {"vda": 1}
+    api.domain.job = {"type": 2, "operation": 5}
+    assert describe(connection, "web1", None)["disk_errors"] == {}
+
+
+@pytest.mark.parametrize("code", [3, 55])
+def test_a_domain_without_an_answer_about_its_disks(api: FakeLibvirt, connection: Connection, code: int) -> None:
+    def refused() -> t.NoReturn:
+        raise LibvirtError("domain is not running", code)
+
+    api.domain.diskErrors = refused
+    assert describe(connection, "web1", None)["disk_errors"] == {}
+
+
 def test_the_names_of_the_secrets_are_told(connection: Connection) -> None:
     named = [{"uuid": "22222222-2222-4333-8444-555555555555", "usage_type": "iscsi", "usage": "chap-a"}]
     assert describe(connection, "web1", None)["secrets"] == named

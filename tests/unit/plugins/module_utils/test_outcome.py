@@ -262,3 +262,10 @@ def test_messages_name_domain_states_and_job() -> None:
     assert "virsh destroy web1 on the source" in outcome(seen("running", "booted"), seen("running", "migrated"))["next_step"]
     assert "SUSPECT" in outcome(seen("running", "booted"), seen("running", "migrated"))["message"]
     assert "the domain" in outcome(None, None)["message"]
+
+
+def test_a_guest_that_halted_on_the_destination_names_its_disks() -> None:
+    halted = {**seen("paused", "ioerror"), "disk_errors": {"vdb": "unspecified", "vda": "no space"}}
+    decided = outcome(ABSENT, halted)
+    assert decided["outcome"] == "paused_on_destination"
+    assert "paused (ioerror), I/O error on disk vda, vdb" in decided["message"]

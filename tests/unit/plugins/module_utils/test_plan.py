@@ -383,3 +383,13 @@ def test_the_names_under_which_domains_have_a_volume():
         ],
         "libiscsi": ["iqn.2026-11.a:b/3", "iqn.2026-11.a:b/3"],
     }
+
+
+def test_a_disk_that_would_lose_writes_is_told_or_refused() -> None:
+    caution = {"id": "error_policy", "message": "disk vda has no error_policy='stop'"}
+    other = {"id": "disk_error", "message": "disk vda has an I/O error now"}
+    source = domain(block_disk("vda", "one"), cautions=[caution, other])
+    told = make_plan(source, require_error_policy=False)
+    assert (told["problems"], told["warnings"]) == ([], [f"hosta: {caution['message']}", f"hosta: {other['message']}"])
+    refused = make_plan(source, require_error_policy=True)
+    assert (refused["problems"], refused["warnings"]) == ([f"hosta: {caution['message']}"], [f"hosta: {other['message']}"])
