@@ -380,7 +380,7 @@ def _create(
 
 def _connection_info(lab: Lab, state: State, entry: Export) -> dict[str, t.Any]:
     access = state.access.get(entry.host, Access())
-    columns = {
+    columns: dict[str, list[t.Any]] = {
         "target_portals": [_portal(lab, name) for name in access.portals],
         "target_iqns": [lab.iqn_of(entry.host)] * len(access.portals),
         "target_luns": [initiator_lun(entry.target_lun)] * len(access.portals),
