@@ -23,6 +23,10 @@ options:
         M(lunshift.migration.iscsi_volume) and C(dry_run) of M(lunshift.migration.domain_migrate), both in check mode.
     type: dict
     required: true
+  plan:
+    description: What P(lunshift.migration.live_migration_plan#filter) decided.
+    type: dict
+    required: true
   domain:
     description: Name of the domain.
     type: str
@@ -39,32 +43,10 @@ options:
     description: How the source's libvirt daemon reaches the destination's, for messages.
     type: str
     default: ""
-  source_connections:
-    description: Connection info that the operator gives for the source, by volume.
-    type: dict
-    default: {}
   destination_connections:
     description: Connection info of the destination, by volume, as far as it is known.
     type: dict
     default: {}
-  overrides:
-    description: Target dev to volume, for disks whose serial does not name their volume.
-    type: dict
-    default: {}
-  eject:
-    description: Target devs of CD-ROM and floppy drives whose medium stays behind.
-    type: list
-    elements: str
-    default: []
-  destination_initiator:
-    description: What opens the volumes on the destination.
-    type: str
-    choices: [same, kernel, libiscsi]
-    default: same
-  allow_nova_managed:
-    description: Whether a domain that Nova manages may be migrated behind its back.
-    type: bool
-    default: false
   exports:
     description: Whether tasks of the operator's make the volumes visible to the destination only when the run begins.
     type: bool
@@ -106,7 +88,7 @@ seealso:
 EXAMPLES = r"""
 - name: Show what stands against it
   ansible.builtin.debug:
-    msg: "{{ results | lunshift.migration.preflight_findings('web1', 'hosta', 'hostb') | selectattr('verdict', '==', 'no_go') }}"
+    msg: "{{ results | lunshift.migration.preflight_findings(plan, 'web1', 'hosta', 'hostb') | selectattr('verdict', '==', 'no_go') }}"
 """
 
 RETURN = r"""
@@ -127,9 +109,9 @@ from ansible_collections.lunshift.migration.plugins.plugin_utils._filters import
 
 
 def preflight_findings(
-    results: dict[str, t.Any], domain: str, source_name: str, destination_name: str, **intent: t.Any
+    results: dict[str, t.Any], plan: dict[str, t.Any], domain: str, source_name: str, destination_name: str, **intent: t.Any
 ) -> list[dict[str, str]]:
-    return findings(Seen(**results), Intent(domain, source_name, destination_name, **intent))
+    return findings(Seen(**results), Intent(domain, source_name, destination_name, **intent), plan)
 
 
 class FilterModule:

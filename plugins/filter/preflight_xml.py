@@ -34,7 +34,7 @@ options:
     type: dict
     default: {}
   eject:
-    description: Target devs of CD-ROM and floppy drives whose medium stays behind.
+    description: Target devs of drives whose medium stays behind.
     type: list
     elements: str
     default: []
@@ -84,6 +84,7 @@ def preflight_xml(
     connections: dict[str, t.Any] | None = None,
     device_path: dict[str, t.Any] | None = None,
     overrides: dict[str, str] | None = None,
+    eject: list[str] | None = None,
     listen_used: dict[str, str | None] | None = None,
     listen_given: dict[str, str] | None = None,
     listen_of_destination: dict[str, str] | None = None,
@@ -95,6 +96,7 @@ def preflight_xml(
         connections=connections or {},
         device_path=device_path or {},
         overrides=overrides or {},
+        eject=eject or [],
         listen_used=listen_used or {},
         listen_given=listen_given or {},
         listen_of_destination=listen_of_destination or {},

@@ -53,9 +53,9 @@ EXAMPLES = r"""
     domain_xml: "{{ web1.xml }}"
   register: on_destination
 
-- name: Show which secrets are missing
+- name: Show which networks are missing
   ansible.builtin.debug:
-    msg: "{{ on_destination.fit.secrets | selectattr('exists', '==', false) | map(attribute='used_by') }}"
+    msg: "{{ on_destination.fit.networks | dict2items | rejectattr('value', '==', 'active') | map(attribute='key') }}"
 """
 
 RETURN = r"""
@@ -125,10 +125,6 @@ fit:
       description: By size, C(size_kib), C(needed_kib) and C(free_kib) (V(null) when the host has no such pages).
       type: list
       elements: dict
-    secrets:
-      description: Each with C(type), C(uuid) or C(usage), C(used_by) and C(exists).
-      type: list
-      elements: dict
     networks:
       description: By name, V(active), V(inactive) or V(missing).
       type: dict
@@ -139,7 +135,7 @@ fit:
       description: Listen addresses of graphics, and whether they belong to the host.
       type: dict
     files:
-      description: Paths, and whether they are there.
+      description: What the domain boots from (kernel, firmware), and whether it is there.
       type: dict
     leases:
       description: Each with C(lockspace), C(key), C(directory) and C(problem), V(null) when the lock manager can take it.

@@ -6,15 +6,14 @@
 
 """Every finding about one planned migration, from what was seen of both hosts and of the way between them. Pure.
 
-What the run itself would refuse comes from the run's own functions (the plan, the identity gate, the check run of
-domain_migrate), so that nothing can be "go" here and be refused there.
+What the run itself would refuse comes from the run itself (its plan, its identity gate, domain_migrate in check mode), so that
+nothing can be "go" here and be refused there.
 """
 
 from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.lunshift.migration.plugins.module_utils._migration.plan import plan as make_plan
 from ansible_collections.lunshift.migration.plugins.module_utils._preflight import destination_checks, way_checks
 from ansible_collections.lunshift.migration.plugins.module_utils._preflight.seen import (
     GO,
@@ -30,6 +29,7 @@ from ansible_collections.lunshift.migration.plugins.module_utils._preflight.seen
 )
 
 Finding = dict[str, str]
+Plan = t.Mapping[str, t.Any]
 
 # What the ids of blockers and cautions are about. An id that is not here is about disks, or a caution of its own.
 _ITEM_OF = {
@@ -55,7 +55,9 @@ _ITEM_OF = {
     "invtsc": "cpu",
     "destination_hangs": "control_channel",
 }
-# Items that the source's own definition decides.
+# What the plan says of the destination, by words of its own; all else of it is about the domain's name there.
+_WORDS_OF = (("libvirt has no secret", "secrets"), ("there is no file", "files"))
+# Items that the plan decides alone.
 _DOMAIN_ITEMS = ("domain", "name", "snapshots", "block_jobs", "cache", "error_policy", "devices", "disks")
 
 _Check = t.Callable[[Seen, Intent], t.Iterator[Verdict]]
@@ -80,19 +82,15 @@ ITEMS = ("source", "destination", *_DOMAIN_ITEMS, *(item for item, _check in _CH
 _ORDER = {item: number for number, item in enumerate(ITEMS)}
 
 
-def findings(seen: Seen, intent: Intent) -> list[Finding]:
-    """One finding or more for each item, each C({domain, item, verdict, cause, remedy})."""
+def findings(seen: Seen, intent: Intent, plan: Plan) -> list[Finding]:
+    """One finding or more for each item, each C({domain, item, verdict, cause, remedy}). ``plan`` is that of the run."""
     found: list[tuple[str, Verdict]] = [*_host("source", seen.source, intent.source_name)]
     found += _host("destination", seen.destination, intent.destination_name)
-    plan = None
     if failure(seen.source) is None:
         # An unread destination is no reason to be silent about the source.
-        plan = _plan(seen, intent)
         if plan["action"] == "finish":
-            found.append(
-                ("domain", Verdict(GO, f"it is on {intent.destination_name} already; a run would only clean {intent.source_name} up"))
-            )
-            return _told(found, intent)
+            moved = f"it is on {intent.destination_name} already; a run would only clean {intent.source_name} up"
+            return _told([*found, ("domain", Verdict(GO, moved))], intent)
         found += _of_plan(plan, seen, intent)
         if not seen.source.get("exists"):
             return _told(found, intent)
@@ -100,11 +98,8 @@ def findings(seen: Seen, intent: Intent) -> list[Finding]:
         found += [(item, Verdict(UNPROVEN, f"{intent.source_name} was not read")) for item in _DOMAIN_ITEMS]
     for item, check in _CHECKS:
         found += [(item, verdict) for verdict in _guarded(lambda check=check: check(seen, intent))]  # type: ignore[misc]
-    if plan is None:
-        found.append(("volumes", Verdict(UNPROVEN, f"{intent.source_name} was not read")))
-    else:
-        known = plan
-        found += [("volumes", verdict) for verdict in _guarded(lambda: way_checks.volumes(seen, intent, known))]
+    volumes = way_checks.volumes(seen, intent, plan)
+    found += [("volumes", verdict) for verdict in _guarded(lambda: volumes)]
     found += _check_run(seen, intent.complete, [verdict.cause for _item, verdict in found])
     return _told(_with_silent_items(found), intent)
 
@@ -116,23 +111,7 @@ def _host(item: str, result: t.Mapping[str, t.Any], name: str) -> list[tuple[str
     return [(item, Verdict(NO_GO, f"{name}: {problem}", f"repair it; what depends on {name} was not checked"))]
 
 
-def _plan(seen: Seen, intent: Intent) -> dict[str, t.Any]:
-    # The items "secrets" and "files" check what the definition needs there, as the run would hand it over.
-    destination = {key: value for key, value in seen.destination.items() if key not in ("secrets", "missing_files")}
-    return make_plan(
-        source=seen.source,
-        destination={} if failure(seen.destination) else destination,
-        source_name=intent.source_name,
-        destination_name=intent.destination_name,
-        source_connections=intent.source_connections,
-        overrides=intent.overrides,
-        eject=intent.eject,
-        destination_initiator=intent.destination_initiator,
-        allow_nova_managed=intent.allow_nova_managed,
-    )
-
-
-def _of_plan(plan: t.Mapping[str, t.Any], seen: Seen, intent: Intent) -> list[tuple[str, Verdict]]:
+def _of_plan(plan: Plan, seen: Seen, intent: Intent) -> list[tuple[str, Verdict]]:
     """Every problem and warning of the plan, under the item that it is about."""
     item_of: dict[str, str] = {}
     for said in [*(seen.source.get("blockers") or []), *(seen.source.get("cautions") or [])]:
@@ -140,8 +119,9 @@ def _of_plan(plan: t.Mapping[str, t.Any], seen: Seen, intent: Intent) -> list[tu
     found = []
     for verdict, messages in ((NO_GO, plan["problems"]), (WARNING, plan["warnings"])):
         for message in messages:
-            about_name = message.startswith(f"{intent.destination_name}: ")
-            other = "domain" if not seen.source.get("exists") else "name" if about_name else "disks"
+            of_destination = next((item for words, item in _WORDS_OF if words in message), "name")
+            of_source = "disks" if seen.source.get("exists") else "domain"
+            other = of_destination if message.startswith(f"{intent.destination_name}: ") else of_source
             found.append((item_of.get(message, other), Verdict(verdict, *halves(message))))
     if failure(seen.destination):
         found.append(("name", Verdict(UNPROVEN, f"{intent.destination_name} was not read")))

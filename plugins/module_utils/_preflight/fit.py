@@ -16,13 +16,12 @@ from dataclasses import asdict
 
 from ansible_collections.lunshift.migration.plugins.module_utils._libvirt.connection import Connection, LibvirtError
 from ansible_collections.lunshift.migration.plugins.module_utils._preflight.host import lock_manager, read_text, settings
-from ansible_collections.lunshift.migration.plugins.module_utils._preflight.needs import Lease, Needs, Secret
+from ansible_collections.lunshift.migration.plugins.module_utils._preflight.needs import Lease, Needs
 
 # libvirt's constants, which the binding names only where it knows the function.
-_ERR_NO_SECRET, _ERR_NO_NETWORK = 66, 43
+_ERR_NO_NETWORK = 43
 _ERR_CPU_INCOMPATIBLE = 91
 _COMPARE_FAIL = 1
-_SECRET_TYPES = {"volume": 1, "ceph": 2, "iscsi": 3, "tls": 4, "vtpm": 5}
 
 
 def fit(connection: Connection, wanted: Needs, root: str = "/") -> dict[str, t.Any]:
@@ -33,7 +32,6 @@ def fit(connection: Connection, wanted: Needs, root: str = "/") -> dict[str, t.A
         "cpu": {"ok": None, "problem": "the emulator cannot be asked"} if machine_problem else _cpu(connection, wanted),
         "memory_kib": wanted.memory_kib,
         "huge_pages": [_huge_pages(root, size, needed) for size, needed in sorted(wanted.huge_pages_kib.items())],
-        "secrets": [{**asdict(secret), "exists": _has_secret(connection, secret)} for secret in wanted.secrets],
         "networks": {name: _network(connection, name) for name in wanted.networks},
         "interfaces": {name: os.path.isdir(os.path.join(root, "sys/class/net", name)) for name in wanted.interfaces},
         "addresses": {address: _is_own(address) for address in wanted.addresses},
@@ -88,19 +86,6 @@ def _default_huge_page_kib(root: str) -> int:
         if line.startswith("Hugepagesize:"):
             return int(line.split()[1])
     return 0
-
-
-def _has_secret(connection: Connection, secret: Secret) -> bool | None:
-    """Whether it is defined. Its value is none of our business, and libvirt does not tell whether a private one has any."""
-    handle = connection.handle
-    try:
-        if secret.uuid:
-            connection.translate(handle.secretLookupByUUIDString, secret.uuid)
-        else:
-            connection.translate(handle.secretLookupByUsage, _SECRET_TYPES.get(secret.type, 0), secret.usage)
-    except LibvirtError as exc:
-        return False if exc.code == _ERR_NO_SECRET else None
-    return True
 
 
 def _network(connection: Connection, name: str) -> str:

@@ -30,16 +30,6 @@ _EVERYWHERE = ("", "0.0.0.0", "::", "127.0.0.1", "::1", "localhost")
 
 
 @dataclass(frozen=True)
-class Secret:
-    """A libvirt secret: by UUID, or by what it is for."""
-
-    type: str
-    uuid: str | None
-    usage: str | None
-    used_by: str
-
-
-@dataclass(frozen=True)
 class Lease:
     """A lock that the lock manager takes for the domain."""
 
@@ -50,7 +40,7 @@ class Lease:
 
 @dataclass(frozen=True)
 class Needs:
-    """Everything that has to be on the destination before libvirt starts the domain there."""
+    """What has to be on the destination before libvirt starts the domain there, beside its disks."""
 
     emulator: str | None
     arch: str | None
@@ -60,7 +50,6 @@ class Needs:
     memory_kib: int
     # Size of a huge page in KiB (0 for the host's default size) -> what has to fit into such pages.
     huge_pages_kib: t.Mapping[int, int]
-    secrets: tuple[Secret, ...]
     networks: tuple[str, ...]
     interfaces: tuple[str, ...]
     addresses: tuple[str, ...]
@@ -82,7 +71,6 @@ def needs(xml: str) -> Needs:
         cpu_xml=ET.tostring(cpu, encoding="unicode").strip() if cpu is not None else None,
         memory_kib=memory_kib,
         huge_pages_kib=_huge_pages(root, memory_kib),
-        secrets=tuple(dict.fromkeys(_secrets(root))),
         networks=tuple(dict.fromkeys(_networks(root))),
         interfaces=tuple(dict.fromkeys(_interfaces(root))),
         addresses=tuple(dict.fromkeys(_addresses(root))),
@@ -126,28 +114,6 @@ def _numbers(text: str | None) -> list[int]:
     return found
 
 
-def _secrets(root: ET.Element) -> t.Iterator[Secret]:
-    devices = root.find("./devices")
-    if devices is None:
-        return
-    for disk in devices.iterfind("disk"):
-        target = disk.find("target")
-        user = f"disk {target.get('dev')}" if target is not None else "a disk"
-        yield from _secrets_in(disk, user)
-    for tag in ("tpm", "hostdev", "interface", "memory"):
-        for device in devices.iterfind(tag):
-            yield from _secrets_in(device, f"a {tag}")
-
-
-def _secrets_in(device: ET.Element, user: str) -> t.Iterator[Secret]:
-    for secret in device.iter("secret"):
-        if secret.get("uuid") or secret.get("usage"):
-            yield Secret(secret.get("type") or "", secret.get("uuid"), secret.get("usage"), user)
-    # A TPM names its secret in an attribute of the element.
-    for encryption in device.iterfind("./backend/encryption[@secret]"):
-        yield Secret("vtpm", encryption.get("secret"), None, user)
-
-
 def _networks(root: ET.Element) -> t.Iterator[str]:
     for path in ("./devices/interface[@type='network']/source", "./devices/graphics/listen[@type='network']"):
         for element in root.iterfind(path):
@@ -172,20 +138,12 @@ def _addresses(root: ET.Element) -> t.Iterator[str]:
 
 
 def _files(root: ET.Element) -> t.Iterator[str]:
-    """Files that the destination has to have under the same path. What QEMU makes itself (consoles, NVRAM) is not among them."""
+    """What the domain boots from. The files of disks are the plan's affair; consoles and the like QEMU makes itself."""
     for tag in ("kernel", "initrd", "dtb", "loader"):
         for element in root.iterfind(f"./os/{tag}"):
-            yield from _absolute(element.text)
-    for disk in root.iterfind("./devices/disk[@type='file']"):
-        source = disk.find("source")
-        # libvirt starts the domain without an optional medium.
-        if source is not None and source.get("startupPolicy") != "optional":
-            yield from _absolute(source.get("file"))
-
-
-def _absolute(path: str | None) -> t.Iterator[str]:
-    if path and path.strip().startswith("/"):
-        yield path.strip()
+            path = (element.text or "").strip()
+            if path.startswith("/"):
+                yield path
 
 
 def _leases(root: ET.Element) -> t.Iterator[Lease]:
@@ -194,4 +152,4 @@ def _leases(root: ET.Element) -> t.Iterator[Lease]:
         yield Lease(lease.findtext("lockspace") or "", lease.findtext("key") or "", str(target.get("path")) if target is not None else "")
 
 
-__all__ = ("Lease", "Needs", "Secret", "needs")
+__all__ = ("Lease", "Needs", "needs")

@@ -40,12 +40,7 @@ class Intent:
     source_name: str
     destination_name: str
     destination_uri: str = ""
-    source_connections: t.Mapping[str, t.Any] = field(default_factory=dict)
     destination_connections: t.Mapping[str, t.Any] = field(default_factory=dict)
-    overrides: t.Mapping[str, str] = field(default_factory=dict)
-    eject: t.Sequence[str] = ()
-    destination_initiator: str = "same"
-    allow_nova_managed: bool = False
     # Whether tasks of the operator's make volumes visible to the destination only when the run begins.
     exports: bool = False
     identity_gate: bool = True

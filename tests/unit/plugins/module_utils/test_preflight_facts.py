@@ -14,7 +14,7 @@ from ansible_collections.lunshift.migration.plugins.module_utils._preflight impo
 from ansible_collections.lunshift.migration.plugins.module_utils._preflight.estimate import estimate, in_words
 from ansible_collections.lunshift.migration.plugins.module_utils._preflight.fit import fit
 from ansible_collections.lunshift.migration.plugins.module_utils._preflight.host import data_channel, lock_manager, settings
-from ansible_collections.lunshift.migration.plugins.module_utils._preflight.needs import Lease, Secret, needs
+from ansible_collections.lunshift.migration.plugins.module_utils._preflight.needs import Lease, needs
 from ansible_collections.lunshift.migration.tests.unit.fake_libvirt import SOURCE, FakeLibvirt, LibvirtError
 
 MIB = 1024**2
@@ -48,15 +48,10 @@ def test_needs_are_read_from_the_definition() -> None:
     assert found.cpu_xml.startswith("<cpu mode=")
     assert found.memory_kib == 1048576
     assert found.huge_pages_kib == {2048: 786432}
-    assert set(found.secrets) == {
-        Secret("iscsi", None, "chap-b", "disk vda"),
-        Secret("passphrase", "u-1", None, "disk vda"),
-        Secret("vtpm", "u-2", None, "a tpm"),
-    }
     assert found.networks == ("prod", "mgmt")
     assert found.interfaces == ("br0", "eth1")
     assert found.addresses == ("192.0.2.11",)
-    assert found.files == ("/boot/k", "/fw/ovmf.fd", "/iso/a.iso"), "neither what QEMU makes nor what libvirt may drop"
+    assert found.files == ("/boot/k", "/fw/ovmf.fd"), "neither what QEMU makes, nor the disks' files"
     assert found.leases == (Lease("ns", "web1", "/leases"),)
 
 
@@ -165,14 +160,6 @@ class Handle:
             raise self.comparison
         return self.comparison
 
-    def secretLookupByUsage(self, kind: int, usage: str) -> object:
-        if (kind, usage) != (3, "known"):
-            raise LibvirtError("Secret not found", 66)
-        return object()
-
-    def secretLookupByUUIDString(self, uuid: str) -> object:
-        raise LibvirtError("access denied", 88)
-
     def networkLookupByName(self, name: str) -> t.Any:
         if name == "mgmt":
             raise LibvirtError("Network not found", 43)
@@ -193,15 +180,14 @@ def test_what_a_destination_has(tmp_path: Path) -> None:
         write(tmp_path, path, "")
     write(tmp_path, "proc/meminfo", "Hugepagesize:    2048 kB\n")
     write(tmp_path, "sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages", "10\n")
-    found = asked(tmp_path, Handle(), XML.format(pages="").replace("chap-b", "known").replace("192.0.2.11", "127.0.0.2"))
+    found = asked(tmp_path, Handle(), XML.format(pages="").replace("192.0.2.11", "127.0.0.2"))
     assert found["machine"]["ok"] is True
     assert found["cpu"] == {"ok": True, "problem": None, "mode": "custom", "checked": True}
     assert found["huge_pages"] == [{"size_kib": 2048, "needed_kib": 1048576, "free_kib": 20480}]
-    assert {secret["usage"] or secret["uuid"]: secret["exists"] for secret in found["secrets"]} == {"known": True, "u-1": None, "u-2": None}
     assert found["networks"] == {"prod": "inactive", "mgmt": "missing"}
     assert found["interfaces"] == {"br0": True, "eth1": False}
     assert found["addresses"] == {"127.0.0.2": True}
-    assert found["files"] == {"/boot/k": True, "/fw/ovmf.fd": False, "/iso/a.iso": False}
+    assert found["files"] == {"/boot/k": True, "/fw/ovmf.fd": False}
     assert [lease["problem"] for lease in found["leases"]] == [None], "without a lock manager nobody asks for leases"
     assert asked(tmp_path, Handle())["addresses"] == {"192.0.2.11": False}, "an address for documentation is nobody's"
 

@@ -76,7 +76,6 @@ FIT = {
     "cpu": {"ok": True, "problem": None, "mode": "custom", "checked": True},
     "memory_kib": GIB_KIB,
     "huge_pages": [],
-    "secrets": [],
     "networks": {},
     "interfaces": {},
     "addresses": {},
@@ -100,7 +99,7 @@ def clean() -> dict[str, t.Any]:
                 "blockers": [],
                 "cautions": [],
             },
-            "destination": {"exists": False, "name": "web1", "uuid": None, "state": None},
+            "destination": {"exists": False, "name": "web1", "uuid": None, "state": None, "secrets": [], "missing_files": []},
             "source_host": {"host": host("hosta"), "fit": None},
             "destination_host": {"host": host("hostb", time_s=1001.0), "fit": FIT},
             "way": {
@@ -135,8 +134,20 @@ INTENT = {
 }
 
 
-def judge(seen: dict[str, t.Any], **intent: t.Any) -> list[dict[str, str]]:
-    return findings(Seen(**seen), Intent(**{**INTENT, **intent}))
+def make_plan(seen: dict[str, t.Any], **more: t.Any) -> dict[str, t.Any]:
+    arguments: dict[str, t.Any] = {
+        "source_connections": {},
+        "overrides": {},
+        "destination_initiator": "same",
+        "allow_nova_managed": False,
+        "destination_connections": {},
+    }
+    both = {"source": seen["source"], "destination": seen["destination"], "source_name": "hosta", "destination_name": "hostb"}
+    return plan(**both, **{**arguments, **more})
+
+
+def judge(seen: dict[str, t.Any], planned: dict[str, t.Any] | None = None, **intent: t.Any) -> list[dict[str, str]]:
+    return findings(Seen(**seen), Intent(**{**INTENT, **intent}), planned or make_plan(seen))
 
 
 def changed(seen: dict[str, t.Any], path: str, value: t.Any) -> dict[str, t.Any]:
@@ -256,25 +267,12 @@ def test_all_is_well() -> None:
             [{"size_kib": 1048576, "needed_kib": GIB_KIB, "free_kib": None}],
             "no such pages",
         ),
-        (
-            "secrets",
-            "no_go",
-            "destination_host.fit.secrets",
-            [{"type": "iscsi", "uuid": None, "usage": "chap-b", "used_by": "disk vda", "exists": False}],
-            "hostb has not the libvirt secret of type iscsi with usage chap-b, which disk vda needs",
-        ),
-        (
-            "secrets",
-            "unproven",
-            "destination_host.fit.secrets",
-            [{"type": "vtpm", "uuid": "u-1", "usage": None, "used_by": "a tpm", "exists": None}],
-            "UUID u-1",
-        ),
+        ("secrets", "unproven", "destination.secrets", None, "does not tell its secrets"),
         ("networks", "no_go", "destination_host.fit.networks", {"prod": "missing"}, "network prod is missing on hostb"),
         ("networks", "no_go", "destination_host.fit.networks", {"prod": "inactive"}, "net-start prod"),
         ("networks", "no_go", "destination_host.fit.interfaces", {"br7": False}, "no bridge or network device br7"),
         ("graphics", "no_go", "destination_host.fit.addresses", {"192.0.2.11": False}, "192.0.2.11.*live_migrate_graphics_listen_addrs"),
-        ("files", "no_go", "destination_host.fit.files", {"/iso/a.iso": False}, "hostb has no file /iso/a.iso"),
+        ("files", "no_go", "destination_host.fit.files", {"/boot/k": False}, "hostb has no file /boot/k"),
         ("lock_manager", "warning", "source_host.host.lock_manager", LOCKD, "of hosta is lockd, that of hostb none"),
         ("lock_manager", "no_go", "destination_host.host.lock_manager", LOCKD, "of hosta is none, that of hostb lockd"),
         ("lock_manager", "warning", "destination_host.fit.leases", [LEASE], "has a <lease>, but hostb has no lock manager"),
@@ -429,19 +427,27 @@ def test_nothing_that_the_run_refuses_is_go() -> None:
         seen = clean()
         seen["source"] = {**seen["source"], "xml": HARMFUL, "inactive_xml": None, "blockers": harmful}
         seen["destination"] = destination
-        problems = plan(
-            source=seen["source"],
-            destination=destination,
-            source_name="hosta",
-            destination_name="hostb",
-            source_connections={},
-            overrides={"vdz": "x"},
-            destination_initiator="same",
-            allow_nova_managed=False,
-        )["problems"]
-        told = {(each["cause"], each["remedy"]) for each in judge(seen, overrides={"vdz": "x"}) if each["verdict"] == "no_go"}
+        planned = make_plan(seen, overrides={"vdz": "x"})
+        problems = planned["problems"]
+        told = {(each["cause"], each["remedy"]) for each in judge(seen, planned) if each["verdict"] == "no_go"}
         assert problems
         assert {halves(problem) for problem in problems} <= told
+
+
+def test_secrets_and_files_that_the_plan_misses_have_items_of_their_own() -> None:
+    seen = clean()
+    encrypted = "<encryption format='luks'><secret type='passphrase' uuid='u-1'/></encryption>"
+    medium = "<disk type='file' device='cdrom'><source file='/iso/a.iso'/><target dev='sda'/></disk>"
+    seen["source"]["xml"] = seen["source"]["inactive_xml"] = XML.replace("<target", f"{encrypted}<target").replace(
+        "</devices>", f"{medium}</devices>"
+    )
+    seen["destination"]["missing_files"] = ["/iso/a.iso"]
+    chap = {**ADDRESS, "data": {**ADDRESS["data"], "auth_method": "CHAP", "auth_username": "u"}, "libvirt": {"secret_usage": "chap-b"}}
+    found = judge(seen, make_plan(seen, destination_connections={SERIAL: chap}))
+    assert "UUID u-1" in lines_of(found, "secrets", "no_go")
+    assert "usage chap-b" in lines_of(found, "secrets", "no_go")
+    assert "there is no file /iso/a.iso" in lines_of(found, "files", "no_go")
+    assert {each["item"] for each in found if each["verdict"] == "no_go"} == {"secrets", "files"}
 
 
 def test_every_blocker_of_the_check_run_is_told_once() -> None:
@@ -479,6 +485,7 @@ def test_cause_and_remedy_of_a_message(message: str, cause: str, remedy: str) ->
 
 EXPECT: dict[str, t.Any] = {
     "overrides": {},
+    "eject": [],
     "listen_used": {"vnc": "192.0.2.11"},
     "listen_given": {},
     "listen_of_destination": {"vnc": "192.0.2.12"},
