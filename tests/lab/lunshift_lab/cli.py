@@ -13,8 +13,8 @@ import sys
 import typing as t
 from dataclasses import asdict
 
-from . import context, faults, guest, guest_disks, hosts, instance, inventory, storage, uml_hosts
-from .context import HOSTS, UML_HOSTS, Lab, LabError
+from . import context, faults, guest, guest_disks, hosts, instance, inventory, locks, storage
+from .context import HOSTS, NAMESPACE_HOSTS, Lab, LabError
 
 Call = t.Callable[[Lab, argparse.Namespace], "int | None"]
 
@@ -120,6 +120,10 @@ def _parser() -> argparse.ArgumentParser:
     command("show", _fault_show, "how many packets each rule dropped, and which links are down, as JSON", struck)
     command("clear", _fault_clear, "undo every fault, stopped and killed daemons included", struck)
 
+    lock_manager = command("lock-manager", _lock_manager, "what keeps a guest from being started on two hosts; while none runs there")
+    lock_manager.add_argument("manager", choices=locks.MANAGERS)
+    lock_manager.add_argument("hosts", nargs="*", metavar="HOST", help="namespace hosts (default: both)")
+
     guests = command("guest", _guest_list, "guests").add_subparsers(required=True, metavar="COMMAND")
     command("list", _guest_list, "names of the guests, as JSON", guests)
     start = command("start", _guest_start, "export and attach the disks, define and start the domain, print the path of its XML", guests)
@@ -131,6 +135,8 @@ def _parser() -> argparse.ArgumentParser:
     start.add_argument("--ram-mib", type=int, default=guest.DEFAULT_RAM_MIB, metavar="N", help="memory that the guest stamps and checks")
     start.add_argument("--dirty-mib", type=int, default=guest.DEFAULT_DIRTY_MIB, metavar="N", help="how much of it changes per second")
     start.add_argument("--vnc-password", metavar="PASSWORD", help="a VNC display with a password, at the host's own address")
+    start.add_argument("--lease", action="store_true", help="a lease of its own, for lockd (see lock-manager)")
+    start.add_argument("--devices", metavar="XML", default="", help="more of what stands in <devices>")
     start.add_argument("--no-os", action="store_true", help="only firmware: starts at once, writes nothing")
     verdict = "the verdict on a guest's writes and memory, as JSON; exit code 1 when something is wrong"
     command("check", _guest_check, verdict, guests).add_argument("name")
@@ -247,6 +253,10 @@ def _fault_clear(lab: Lab, arguments: argparse.Namespace) -> None:
     faults.clear(lab)
 
 
+def _lock_manager(lab: Lab, arguments: argparse.Namespace) -> None:
+    locks.use(lab, arguments.manager, tuple(arguments.hosts) or NAMESPACE_HOSTS)
+
+
 def _guest_list(lab: Lab, arguments: argparse.Namespace) -> None:
     _print_json(guest.names(lab))
 
@@ -263,6 +273,7 @@ def _guest_start(lab: Lab, arguments: argparse.Namespace) -> None:
         vnc_password=arguments.vnc_password,
         has_os=not arguments.no_os,
         cdroms=arguments.cdrom,
+        devices=(locks.lease_xml(lab, arguments.name) if arguments.lease else "") + arguments.devices,
     )
     print(path)
 

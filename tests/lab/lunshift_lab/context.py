@@ -55,6 +55,11 @@ class Lab:
         return self.state_dir / "share"
 
     @property
+    def lease_dir(self) -> Path:
+        """What lock managers lock: one directory, at this same absolute path on every namespace host."""
+        return self.state_dir / "leases"
+
+    @property
     def ssh_key(self) -> Path:
         """Private key that root on every host accepts; the public one has .pub behind it."""
         return self.state_dir / "ssh" / "id_ed25519"

@@ -53,6 +53,7 @@ def start(
     vnc_password: str | None,
     has_os: bool,
     cdroms: t.Sequence[str] = (),
+    devices: str = "",
 ) -> Path:
     """Export the volumes, attach them, define the domain and start it; gives the path of its XML."""
     if not hosts.is_up(lab, host):
@@ -98,6 +99,7 @@ def start(
             arguments=f"lab.run={guest.run} lab.ram_mib={ram_mib} lab.dirty_mib={dirty_mib} lab.disks={len(mine)}",
             vnc_password=vnc_password,
             cdroms=cdroms,
+            devices=devices,
         )
         path.write_text(xml)
         hosts.virsh(lab, host, "define", str(path))
@@ -243,6 +245,7 @@ def domain_xml(
     arguments: str,
     vnc_password: str | None,
     cdroms: t.Sequence[str] = (),
+    devices: str = "",
 ) -> str:
     boot = ""
     if guest.has_os:
@@ -276,7 +279,7 @@ def domain_xml(
         )
     if any(disk.bus == "scsi" for disk in guest.disks):
         parts.append("    <controller type='scsi' index='0' model='virtio-scsi'/>")
-    return "\n".join([*parts, "    <memballoon model='none'/>", "  </devices>", "</domain>", ""])
+    return "\n".join([*parts, devices, "    <memballoon model='none'/>", "  </devices>", "</domain>", ""])
 
 
 def _forget_consoles(lab: Lab, name: str) -> None:

@@ -70,6 +70,7 @@ def execute(lab: Lab, host: str, argv: t.Sequence[str]) -> int:
 def _spawn(lab: Lab, host: str) -> None:
     log = lab.host_dir(host) / "init.log"
     lab.console_dir(host).mkdir(parents=True, exist_ok=True)
+    lab.lease_dir.mkdir(exist_ok=True)
     libvirt_cache = lab.cache_dir / "libvirt" / f"{lab.lab_id}-{host}"
     libvirt_cache.mkdir(parents=True, exist_ok=True)
     # QEMU runs as its own user and opens its console file itself.

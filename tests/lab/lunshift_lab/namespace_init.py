@@ -69,10 +69,11 @@ def isolate(lab: context.Lab, host: str) -> None:
     # What must stay in sight is held here while directories above it are covered.
     held = {
         lab.share_dir: STAGE / "share",
+        lab.lease_dir: STAGE / "leases",
         lab.guest_console_dir: STAGE / "console",
         Path("/var/cache/libvirt"): STAGE / "libvirt-cache",
     }
-    outside = (lab.share_dir, lab.console_dir(host), libvirt_cache(lab, host))
+    outside = (lab.share_dir, lab.lease_dir, lab.console_dir(host), libvirt_cache(lab, host))
     for place, origin in zip(held.values(), outside, strict=True):
         place.mkdir()
         run(["mount", "--bind", origin, place])
