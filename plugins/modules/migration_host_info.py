@@ -116,7 +116,9 @@ fit:
       description: C(ok) and C(problem), as libvirt says it of emulator, architecture, machine type and kind of virtualisation.
       type: dict
     cpu:
-      description: C(ok) (V(null) when libvirt cannot compare), C(problem), C(mode), and C(checked), which is false with C(check='none').
+      description: >-
+        C(ok) (V(null) when libvirt cannot compare), C(problem), C(mode), and C(enforced), which is false when libvirt would start the
+        domain nevertheless (C(check='none')).
       type: dict
     memory_kib:
       description: Memory that the domain may use.

@@ -60,9 +60,9 @@ def cpu(seen: Seen, intent: Intent) -> Verdicts:
         return
     cause = f"{intent.destination_name}: {found['problem']}"
     if found["ok"] is False:
-        # Without a check of libvirt's the guest would start, and find features missing that it uses.
+        # Otherwise the guest would start, and find features missing that it uses.
         yield Verdict(
-            NO_GO if found["checked"] else WARNING, cause, "choose a CPU model that both hosts have (virsh hypervisor-cpu-baseline)"
+            NO_GO if found["enforced"] else WARNING, cause, "choose a CPU model that both hosts have (virsh hypervisor-cpu-baseline)"
         )
     elif found.get("mode") == "host-passthrough":
         here, there = part(seen.source_host, "host", intent.source_name)["cpu"], _host(seen, intent)["cpu"]
@@ -156,7 +156,8 @@ def lock_manager(seen: Seen, intent: Intent) -> Verdicts:
     leases = _fit(seen, intent)["leases"]
     if here["name"] != there["name"]:
         yield Verdict(
-            NO_GO if there["name"] or here["name"] != "lockd" else WARNING,
+            # sanlock sends its state along, and libvirt refuses another one's; lockd sends none.
+            NO_GO if "sanlock" in (here["name"], there["name"]) else WARNING,
             f"the lock manager of {intent.source_name} is {here['name'] or 'none'},"
             f" that of {intent.destination_name} {there['name'] or 'none'}",
             "set the same lock_manager in /etc/libvirt/qemu.conf of both hosts, and restart their daemons",

@@ -79,6 +79,12 @@ _CHECKS: tuple[tuple[str, _Check], ...] = (
     ("convergence", way_checks.convergence),
 )
 ITEMS = ("source", "destination", *_DOMAIN_ITEMS, *(item for item, _check in _CHECKS), "volumes", "check_run")
+# What a run would do with a domain that an earlier one has begun to move.
+_BEGUN = {
+    "finish": (GO, "a run would only clean the source up"),
+    "follow": (WARNING, "a run would take the job over"),
+    "settle": (WARNING, "a run would first end what was left half done"),
+}
 _ORDER = {item: number for number, item in enumerate(ITEMS)}
 
 
@@ -88,9 +94,11 @@ def findings(seen: Seen, intent: Intent, plan: Plan) -> list[Finding]:
     found += _host("destination", seen.destination, intent.destination_name)
     if failure(seen.source) is None:
         # An unread destination is no reason to be silent about the source.
-        if plan["action"] == "finish":
-            moved = f"it is on {intent.destination_name} already; a run would only clean {intent.source_name} up"
-            return _told([*found, ("domain", Verdict(GO, moved))], intent)
+        if plan["action"] in _BEGUN:
+            verdict, words = _BEGUN[plan["action"]]
+            said = [Verdict(NO_GO, *halves(problem)) for problem in plan["problems"]]
+            begun = Verdict(verdict, f"{plan['outcome']['message']}; {words}")
+            return _told([*found, *(("domain", each) for each in [begun, *said])], intent)
         found += _of_plan(plan, seen, intent)
         if not seen.source.get("exists"):
             return _told(found, intent)
@@ -158,9 +166,13 @@ def _with_silent_items(found: list[tuple[str, Verdict]]) -> list[tuple[str, Verd
 
 
 def _told(found: t.Sequence[tuple[str, Verdict]], intent: Intent) -> list[Finding]:
+    """In the order of the items. What two checks refuse in the same words is told once, where it was said first."""
+    news: dict[tuple[str, str | None], tuple[str, Verdict]] = {}
+    for item, verdict in found:
+        news.setdefault((verdict.cause, None if verdict.verdict == NO_GO else item), (item, verdict))
     return [
         {"domain": intent.domain, "item": item, "verdict": verdict.verdict, "cause": verdict.cause, "remedy": verdict.remedy}
-        for item, verdict in sorted(found, key=lambda each: _ORDER[each[0]])
+        for item, verdict in sorted(news.values(), key=lambda each: _ORDER[each[0]])
     ]
 
 

@@ -50,11 +50,14 @@ def _machine_problem(connection: Connection, wanted: Needs) -> str | None:
 
 
 def _cpu(connection: Connection, wanted: Needs) -> dict[str, t.Any]:
-    """``ok`` is None when libvirt cannot compare: for host-passthrough, and on some architectures."""
+    """``ok`` is None when libvirt cannot compare: for host-passthrough, and on some architectures.
+
+    ``enforced`` is false when libvirt would start the domain nevertheless, without the features that are missing.
+    """
     if not wanted.cpu_xml:
-        return {"ok": True, "problem": None, "mode": None, "checked": True}
+        return {"ok": True, "problem": None, "mode": None, "enforced": True}
     cpu = ET.fromstring(wanted.cpu_xml)
-    about = {"mode": cpu.get("mode") or "custom", "checked": cpu.get("check") != "none"}
+    about = {"mode": cpu.get("mode") or "custom", "enforced": cpu.get("check") != "none"}
     if about["mode"] != "custom":
         return {"ok": None, "problem": f"libvirt compares no CPU of mode {about['mode']}", **about}
     try:
@@ -68,8 +71,11 @@ def _cpu(connection: Connection, wanted: Needs) -> dict[str, t.Any]:
             _COMPARE_FAIL,
         )
     except LibvirtError as exc:
-        known = exc.code != connection.api.VIR_ERR_NO_SUPPORT and (exc.code == _ERR_CPU_INCOMPATIBLE or "CPU" in exc.said)
-        return {"ok": False if known else None, "problem": exc.said, **about}
+        if exc.code == _ERR_CPU_INCOMPATIBLE:
+            return {"ok": False, "problem": exc.said, **about}
+        # A model that libvirt does not know it refuses in any case.
+        unknown = exc.code != connection.api.VIR_ERR_NO_SUPPORT and "CPU" in exc.said
+        return {"ok": False if unknown else None, "problem": exc.said, **about, "enforced": True}
     incompatible = int(result) <= 0
     return {"ok": not incompatible, "problem": "the host's CPU lacks features of it" if incompatible else None, **about}
 

@@ -71,16 +71,22 @@ def data_ports(host: str, ports: t.Sequence[int], timeout_s: float) -> dict[str,
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except OSError as exc:
         return {**said, "problem": f"{platform.node()} cannot resolve {host}: {exc.strerror or exc}"}
-    family, address = found[0][0], str(found[0][4][0])
-    if _is_loopback(address):
-        return {**said, "address": address, "problem": f"{platform.node()} resolves {host} to {address}, which is itself"}
-    answers = _knock(family, address, ports, timeout_s)
+    families = {str(where[0]): family for family, _kind, _protocol, _name, where in found}
+    itself = [address for address in families if _is_loopback(address)]
+    if itself:
+        return {**said, "address": itself[0], "problem": f"{platform.node()} resolves {host} to {itself[0]}, which is itself"}
+    answered: set[int] = set()
+    # QEMU tries one address after the other, too.
+    for address, family in families.items():
+        answers = _knock(family, address, [port for port in ports if port not in answered], timeout_s)
+        answered |= {port for port, open_ in answers.items() if open_}
+    first = next(iter(families))
     return {
         **said,
-        "address": address,
-        "open": [port for port in ports if answers[port]],
-        "blocked": [port for port in ports if not answers[port]],
-        "link_mib_per_s": _link_mib_per_s(address),
+        "address": first,
+        "open": [port for port in ports if port in answered],
+        "blocked": [port for port in ports if port not in answered],
+        "link_mib_per_s": _link_mib_per_s(first),
     }
 
 

@@ -159,7 +159,7 @@ def volumes(seen: Seen, intent: Intent, plan: Plan) -> Verdicts:
     if not live:
         yield Verdict(GO, "the domain has no volumes")
         return
-    yield from _connections(live, intent)
+    yield from _connections(live, seen, intent)
     problem = failure(seen.attached)
     if problem and not seen.attached.get("skipped"):
         said = seen.attached.get("problems") or [problem]
@@ -169,20 +169,26 @@ def volumes(seen: Seen, intent: Intent, plan: Plan) -> Verdicts:
     yield from _identities(seen, intent, plan, {volume["key"]: volume for volume in live})
 
 
-def _connections(live: t.Sequence[Plan], intent: Intent) -> Verdicts:
+def _connections(live: t.Sequence[Plan], seen: Seen, intent: Intent) -> Verdicts:
     for volume in live:
+        if volume["key"] not in intent.destination_connections and intent.exports:
+            yield Verdict(
+                UNPROVEN,
+                f"volume {volume['key']} (disk {volume['target']}): its connection info is known only after the export to"
+                f" {intent.destination_name}",
+                "the run proves it after attaching, before anything is moved",
+            )
+            continue
         try:
-            volume_requests([volume], intent.destination_connections, side="destination", host=intent.destination_name)
+            volume_requests(
+                [volume],
+                intent.destination_connections,
+                side="destination",
+                host=intent.destination_name,
+                secrets=seen.destination.get("secrets"),
+            )
         except MigrationError as exc:
-            if intent.exports:
-                yield Verdict(
-                    UNPROVEN,
-                    f"volume {volume['key']} (disk {volume['target']}): its connection info is known only after the export to"
-                    f" {intent.destination_name}",
-                    "the run proves it after attaching, before anything is moved",
-                )
-            else:
-                yield Verdict(NO_GO, *halves(str(exc)))
+            yield Verdict(NO_GO, *halves(str(exc)))
 
 
 def _identities(seen: Seen, intent: Intent, plan: Plan, live: t.Mapping[str, Plan]) -> Verdicts:

@@ -182,7 +182,7 @@ def test_what_a_destination_has(tmp_path: Path) -> None:
     write(tmp_path, "sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages", "10\n")
     found = asked(tmp_path, Handle(), XML.format(pages="").replace("192.0.2.11", "127.0.0.2"))
     assert found["machine"]["ok"] is True
-    assert found["cpu"] == {"ok": True, "problem": None, "mode": "custom", "checked": True}
+    assert found["cpu"] == {"ok": True, "problem": None, "mode": "custom", "enforced": True}
     assert found["huge_pages"] == [{"size_kib": 2048, "needed_kib": 1048576, "free_kib": 20480}]
     assert found["networks"] == {"prod": "inactive", "mgmt": "missing"}
     assert found["interfaces"] == {"br0": True, "eth1": False}
@@ -219,7 +219,11 @@ def test_cpu_comparison(tmp_path: Path, answer: t.Any, expected: bool | None) ->
 def test_other_kinds_of_cpu(tmp_path: Path) -> None:
     passthrough = XML.format(pages="").replace("mode='custom'", "mode='host-passthrough'")
     assert asked(tmp_path, Handle(), passthrough)["cpu"]["ok"] is None
-    assert asked(tmp_path, Handle(), XML.format(pages="").replace("check='full'", "check='none'"))["cpu"]["checked"] is False
+    lax = XML.format(pages="").replace("check='full'", "check='none'")
+    assert asked(tmp_path, Handle(), lax)["cpu"]["enforced"] is False
+    unknown = Handle()
+    unknown.comparison = LibvirtError("internal error: Unknown CPU model nosuch", 1)
+    assert asked(tmp_path, unknown, lax)["cpu"]["enforced"] is True, "whatever it is told to check, libvirt has to know the model"
     assert asked(tmp_path, Handle(), "<domain type='qemu'/>")["cpu"]["ok"] is True
 
 

@@ -73,7 +73,7 @@ def host(name: str, **more: t.Any) -> dict[str, t.Any]:
 
 FIT = {
     "machine": {"ok": True, "problem": None},
-    "cpu": {"ok": True, "problem": None, "mode": "custom", "checked": True},
+    "cpu": {"ok": True, "problem": None, "mode": "custom", "enforced": True},
     "memory_kib": GIB_KIB,
     "huge_pages": [],
     "networks": {},
@@ -234,21 +234,21 @@ def test_all_is_well() -> None:
             "cpu",
             "no_go",
             "destination_host.fit.cpu",
-            {"ok": False, "problem": "no feature avx512f", "mode": "custom", "checked": True},
+            {"ok": False, "problem": "no feature avx512f", "mode": "custom", "enforced": True},
             "no feature avx512f -> choose a CPU model",
         ),
         (
             "cpu",
             "warning",
             "destination_host.fit.cpu",
-            {"ok": False, "problem": "no avx512f", "mode": "custom", "checked": False},
+            {"ok": False, "problem": "no avx512f", "mode": "custom", "enforced": False},
             "avx512f",
         ),
         (
             "cpu",
             "unproven",
             "destination_host.fit.cpu",
-            {"ok": None, "problem": "cannot compare", "mode": "custom", "checked": True},
+            {"ok": None, "problem": "cannot compare", "mode": "custom", "enforced": True},
             "cannot compare",
         ),
         ("memory", "no_go", "destination_host.fit.memory_kib", 5 * GIB_KIB, "may use 5120 MiB, but hostb has 4096 MiB available"),
@@ -274,7 +274,8 @@ def test_all_is_well() -> None:
         ("graphics", "no_go", "destination_host.fit.addresses", {"192.0.2.11": False}, "192.0.2.11.*live_migrate_graphics_listen_addrs"),
         ("files", "no_go", "destination_host.fit.files", {"/boot/k": False}, "hostb has no file /boot/k"),
         ("lock_manager", "warning", "source_host.host.lock_manager", LOCKD, "of hosta is lockd, that of hostb none"),
-        ("lock_manager", "no_go", "destination_host.host.lock_manager", LOCKD, "of hosta is none, that of hostb lockd"),
+        ("lock_manager", "warning", "destination_host.host.lock_manager", LOCKD, "of hosta is none, that of hostb lockd"),
+        ("lock_manager", "no_go", "source_host.host.lock_manager", {"name": "sanlock"}, "of hosta is sanlock, that of hostb none"),
         ("lock_manager", "warning", "destination_host.fit.leases", [LEASE], "has a <lease>, but hostb has no lock manager"),
         ("clock", "warning", "destination_host.host.time_s", 990.0, "hostb is at least 10 s behind that of hosta"),
         ("clock", "warning", "destination_host.host.time_s", 1052.0, "hostb is at least 50 s ahead of that of hosta"),
@@ -340,7 +341,7 @@ def test_swap_makes_it_a_warning_and_huge_pages_are_not_counted_twice() -> None:
 
 
 def test_host_passthrough_needs_the_same_cpu() -> None:
-    cannot = {"ok": None, "problem": "libvirt compares no CPU of mode host-passthrough", "mode": "host-passthrough", "checked": True}
+    cannot = {"ok": None, "problem": "libvirt compares no CPU of mode host-passthrough", "mode": "host-passthrough", "enforced": True}
     seen = changed(clean(), "destination_host.fit.cpu", cannot)
     assert not lines_of(judge(seen), "cpu", "unproven")
     seen["destination_host"]["host"]["cpu"]["features"] = ["svm", "avx2"]
@@ -391,7 +392,20 @@ def test_a_timeout_that_is_too_short() -> None:
 def test_a_domain_that_has_moved_already() -> None:
     seen = clean()
     seen["source"], seen["destination"] = seen["destination"], seen["source"]
-    assert lines_of(judge(seen), "domain", "go").startswith("it is on hostb already")
+    assert "web1 is on the destination" in lines_of(judge(seen), "domain", "go")
+
+
+def test_a_domain_that_is_on_its_way() -> None:
+    seen = clean()
+    planned = {
+        **make_plan(seen),
+        "action": "follow",
+        "problems": ["hostb: a job; look"],
+        "outcome": {"message": "a job is running on web1"},
+    }
+    found = judge(seen, planned)
+    assert lines_of(found, "domain", "warning").startswith("a job is running on web1; a run would take the job over")
+    assert lines_of(found, "domain", "no_go") == "hostb: a job -> look"
 
 
 def test_a_domain_that_is_nowhere() -> None:
@@ -446,6 +460,10 @@ def test_secrets_and_files_that_the_plan_misses_have_items_of_their_own() -> Non
     found = judge(seen, make_plan(seen, destination_connections={SERIAL: chap}))
     assert "UUID u-1" in lines_of(found, "secrets", "no_go")
     assert "usage chap-b" in lines_of(found, "secrets", "no_go")
+    again = judge(seen, make_plan(seen, destination_connections={SERIAL: chap}), destination_connections={SERIAL: chap})
+    assert str(again).count("usage chap-b") == 1, "plan and volumes say the same"
+    later = judge(seen, make_plan(seen), destination_connections={SERIAL: chap})
+    assert "usage chap-b" in lines_of(later, "volumes", "no_go"), "the export told it, which the plan did not know"
     assert "there is no file /iso/a.iso" in lines_of(found, "files", "no_go")
     assert {each["item"] for each in found if each["verdict"] == "no_go"} == {"secrets", "files"}
 
