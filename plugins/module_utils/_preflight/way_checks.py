@@ -160,13 +160,20 @@ def volumes(seen: Seen, intent: Intent, plan: Plan) -> Verdicts:
         yield Verdict(GO, "the domain has no volumes")
         return
     yield from _connections(live, seen, intent)
+    devices = {"luns": part(seen.source_devices, "luns", intent.source_name), "volumes": seen.source_devices.get("volumes") or {}}
+    here = source_side(plan, devices)
+    for hidden in here["hidden_images"]:
+        yield Verdict(NO_GO, *halves(hidden))
+    for problem in here["problems"]:
+        yield Verdict(NO_GO if intent.identity_gate else WARNING, f"{intent.source_name}: {problem}", "repair its connection first")
     problem = failure(seen.attached)
     if problem and not seen.attached.get("skipped"):
-        said = seen.attached.get("problems") or [problem]
-        for each in said:
+        for each in seen.attached.get("problems") or [problem]:
             yield Verdict(NO_GO, f"{intent.destination_name}: {each}", "correct the volume's connection info, or the storage")
-        return
-    yield from _identities(seen, intent, plan, {volume["key"]: volume for volume in live})
+    elif intent.identity_gate:
+        yield from _identities(seen, intent, here["identities"], {volume["key"]: volume for volume in live})
+    else:
+        yield Verdict(WARNING, "the identity gate is switched off: a wrong volume would destroy the guest's data", "switch it on")
 
 
 def _connections(live: t.Sequence[Plan], seen: Seen, intent: Intent) -> Verdicts:
@@ -191,19 +198,10 @@ def _connections(live: t.Sequence[Plan], seen: Seen, intent: Intent) -> Verdicts
             yield Verdict(NO_GO, *halves(str(exc)))
 
 
-def _identities(seen: Seen, intent: Intent, plan: Plan, live: t.Mapping[str, Plan]) -> Verdicts:
-    devices = {"luns": part(seen.source_devices, "luns", intent.source_name), "volumes": seen.source_devices.get("volumes") or {}}
-    here = source_side(plan, devices)
-    for problem in here["problems"]:
-        yield Verdict(NO_GO if intent.identity_gate else WARNING, f"{intent.source_name}: {problem}", "repair its connection first")
-    for problem in here["hidden_images"]:
-        yield Verdict(NO_GO, *halves(f"{intent.source_name}: {problem}"))
-    if not intent.identity_gate:
-        yield Verdict(WARNING, "the identity gate is switched off: a wrong volume would destroy the guest's data", "switch it on")
-        return
+def _identities(seen: Seen, intent: Intent, identities: t.Mapping[str, t.Any], live: t.Mapping[str, Plan]) -> Verdicts:
     attached = seen.attached.get("volumes") or {}
     there = {key: attached[key].get("identity") for key in live if key in attached}
-    known = {key: identity for key, identity in here["identities"].items() if key in intent.destination_connections}
+    known = {key: identity for key, identity in identities.items() if key in intent.destination_connections}
     verdict = gate.verdict(
         known, there, intent.accept_unproven, seen.source_devices.get("luns") or [], seen.destination_devices.get("luns") or []
     )
