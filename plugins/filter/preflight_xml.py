@@ -88,7 +88,6 @@ def preflight_xml(
     listen_used: dict[str, str | None] | None = None,
     listen_given: dict[str, str] | None = None,
     listen_of_destination: dict[str, str] | None = None,
-    eject: list[str] | None = None,
 ) -> dict[str, t.Any]:
     return expected_xml(
         xml,
@@ -100,7 +99,6 @@ def preflight_xml(
         listen_used=listen_used or {},
         listen_given=listen_given or {},
         listen_of_destination=listen_of_destination or {},
-        eject=eject or [],
     )
 
 

@@ -24,7 +24,6 @@ def expected_xml(
     connections: t.Mapping[str, t.Any],
     device_path: t.Mapping[str, t.Any],
     overrides: t.Mapping[str, str],
-    eject: t.Sequence[str],
     listen_used: t.Mapping[str, str | None],
     listen_given: t.Mapping[str, str],
     listen_of_destination: t.Mapping[str, str],

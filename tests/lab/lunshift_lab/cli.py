@@ -13,8 +13,8 @@ import sys
 import typing as t
 from dataclasses import asdict
 
-from . import context, faults, guest, guest_disks, hosts, instance, inventory, locks, storage
-from .context import HOSTS, NAMESPACE_HOSTS, Lab, LabError
+from . import context, faults, guest, guest_disks, hosts, instance, inventory, locks, storage, uml_hosts
+from .context import HOSTS, NAMESPACE_HOSTS, UML_HOSTS, Lab, LabError
 
 Call = t.Callable[[Lab, argparse.Namespace], "int | None"]
 

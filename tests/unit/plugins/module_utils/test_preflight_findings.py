@@ -503,7 +503,6 @@ def test_cause_and_remedy_of_a_message(message: str, cause: str, remedy: str) ->
 
 EXPECT: dict[str, t.Any] = {
     "overrides": {},
-    "eject": [],
     "listen_used": {"vnc": "192.0.2.11"},
     "listen_given": {},
     "listen_of_destination": {"vnc": "192.0.2.12"},
@@ -562,4 +561,4 @@ def test_a_medium_that_stays_behind_is_not_asked_for() -> None:
     assert "/a.iso" not in expected_xml(xml, planned, **arguments, eject=["sda"])["xml"]
     seen = clean()
     seen["source"]["xml"] = xml
-    assert [each["item"] for each in judge(seen, eject=["sdb"]) if each["verdict"] == "no_go"] == ["disks"]
+    assert [each["item"] for each in judge(seen, make_plan(seen, eject=["sdb"])) if each["verdict"] == "no_go"] == ["disks"]
