@@ -21,7 +21,7 @@ import typing as t
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.lunshift.migration.plugins.module_utils._leased_job import RESULTS, result_path, watch
+from ansible_collections.lunshift.migration.plugins.module_utils._leased_job import RESULTS, is_running, leave_result, result_path, watch
 from ansible_collections.lunshift.migration.plugins.module_utils._module import run
 
 # Long enough for everything that needs no job: a refusal, a domain that has moved already, an idle small guest.
@@ -37,8 +37,9 @@ def run_in_background(module: AnsibleModule, function: t.Callable[[], t.Mapping[
     for directory in (RESULTS.parent, RESULTS):
         directory.mkdir(mode=0o700, exist_ok=True)
     path = result_path(operation_id, ticket)
-    for stale in RESULTS.glob(f"{path.stem}.*"):
-        stale.unlink()  # Of a run whose controller was lost.
+    # Of a run whose controller was lost; while its job runs, it may still be read.
+    for stale in () if is_running(operation_id) else RESULTS.glob(f"{path.stem}.*"):
+        stale.unlink()
     if os.fork():
         run(module, lambda: {"changed": False, **watch(operation_id, ticket, renew_lease=True, wait_s=START_WAIT_S)})
     try:
@@ -66,7 +67,7 @@ def _leave_session() -> None:
 
 def _write_result(module: AnsibleModule, function: t.Callable[[], t.Mapping[str, t.Any]], path: Path) -> None:
     """The result that Ansible would have got, masked like every other, in a file that appears only when it is whole."""
-    temporary = path.with_suffix(".part")
+    temporary = path.with_name(f"{path.name}.part")
     with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as stream:
         sys.stdout = stream
         try:
@@ -76,7 +77,7 @@ def _write_result(module: AnsibleModule, function: t.Callable[[], t.Mapping[str,
                 module.fail_json(msg=f"The job ended by a defect: {exc!r}", error_id="defect", exception=traceback.format_exc())
         except SystemExit:
             pass  # That is how exit_json and fail_json leave.
-    temporary.replace(path)
+    leave_result(temporary, path)
 
 
 __all__ = ("run_in_background",)

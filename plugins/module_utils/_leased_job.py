@@ -13,7 +13,8 @@ Each job has a directory, named after its operation id, for as long as it runs::
                                                /controls.json  limits that somebody gave the running job in its middle
 
 The directory itself is locked by the job. What the job returned waits in
-C(/run/lunshift-migration/results/<operation id>.<ticket>) until somebody reads it; the ticket tells one run from another.
+C(/run/lunshift-migration/results/<operation id>.<ticket>) until somebody reads it; the ticket tells one run from another. Who follows
+another run's job asks for a copy by an empty file C(<operation id>.<ticket>.heir) there.
 The controller's side is C(plugin_utils/_leased_job.py).
 """
 
@@ -228,6 +229,31 @@ def take_result(path: Path) -> dict[str, t.Any] | None:
     return result
 
 
+def ask_for_copy(operation_id: str, ticket: str) -> Path:
+    """Where the running job will leave a copy of its result, too."""
+    path = result_path(operation_id, ticket)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _heir_of(path).touch(mode=0o600)
+    return path
+
+
+def give_up_copy(path: Path) -> None:
+    _heir_of(path).unlink(missing_ok=True)
+
+
+def _heir_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}.heir")
+
+
+def leave_result(written: Path, path: Path) -> None:
+    """The result, whole, in its place and in that of everybody who asked for a copy."""
+    operation, _dot, _ticket = path.name.rpartition(".")
+    for heir in path.parent.glob(f"{operation}.*.heir"):
+        os.link(written, heir.with_name(heir.name[: -len(".heir")]))
+        heir.unlink()
+    written.replace(path)
+
+
 def watch(
     operation_id: str,
     ticket: str | None,
@@ -263,8 +289,11 @@ __all__ = (
     "Clock",
     "JobDirectory",
     "Lease",
+    "ask_for_copy",
+    "give_up_copy",
     "is_running",
     "job_path",
+    "leave_result",
     "read_progress",
     "renew",
     "result_path",

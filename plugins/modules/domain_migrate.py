@@ -19,6 +19,8 @@ description:
   - While the job runs the play shows its progress and renews its lease. When the controller is lost the lease lapses, and the job
     does what O(on_controller_loss) says.
   - A domain that runs on the destination already is left alone, so the same task can be run again.
+  - A migration of the same O(operation_id) that runs already is taken over. While its job's process lives, that one follows the limits of
+    this task, and its result becomes this task's. When the process is dead, this one watches libvirt's job to its end.
   - libvirt's call is migrateToURI3, because migrateToURI2 cannot carry the definition that the destination has to store.
 extends_documentation_fragment:
   - lunshift.migration.attributes
@@ -58,7 +60,7 @@ options:
   destination_xml:
     description:
       - Definition of the running domain as the destination should have it.
-      - Required unless the domain is on the destination already.
+      - Required unless the domain is on the destination already, or a running migration is taken over.
     type: str
   persistent_xml:
     description:
@@ -366,6 +368,10 @@ seconds:
   description: How long libvirt's call took.
   returned: when the domain was migrated
   type: float
+followed:
+  description: Whether the migration was running already, and was taken over.
+  returned: when the domain was migrated
+  type: bool
 resume_ms:
   description: For how many milliseconds the guest stood still after libvirt's part of a guarded switchover; null when that is not known.
   returned: when the domain was migrated

@@ -89,6 +89,7 @@ class MigrationJob:
         controls: Controls,
         *,
         postcopy_allowed: bool = False,
+        taken_over: bool = False,
         clock: Clock = time.monotonic,
         interval_s: float = INTERVAL_S,
     ) -> None:
@@ -103,8 +104,8 @@ class MigrationJob:
         self._interval_s = interval_s
         self._began = clock()
         self._progress = progress("starting", 0, {})
-        # libvirt's call has set the bandwidth; all else is taken only by a job that runs.
-        self._applied = steering.Applied(bandwidth_mib=controls.bandwidth_mib)
+        # libvirt's call has set the bandwidth; all else is taken only by a job that runs. One that was taken over has any bandwidth.
+        self._applied = steering.Applied(bandwidth_mib=-1 if taken_over else controls.bandwidth_mib)
         self._history = steering.History(applied=self._applied)
         self._steps: list[str] = []
         self._suspending = False

@@ -9,25 +9,43 @@
 from __future__ import annotations
 
 import platform
+import secrets
 import shlex
 import time
 import typing as t
 from dataclasses import dataclass, replace
 
 from ansible_collections.lunshift.migration.plugins.module_utils._errors import MigrationError
-from ansible_collections.lunshift.migration.plugins.module_utils._leased_job import Clock, JobDirectory, Lease
+from ansible_collections.lunshift.migration.plugins.module_utils._leased_job import (
+    Clock,
+    JobDirectory,
+    Lease,
+    ask_for_copy,
+    give_up_copy,
+    is_running,
+    take_result,
+    write_controls,
+)
 from ansible_collections.lunshift.migration.plugins.module_utils._libvirt.connection import Connection, LibvirtError, open_connection
 from ansible_collections.lunshift.migration.plugins.module_utils._libvirt.domain import Domain, find_domain, read_job
 from ansible_collections.lunshift.migration.plugins.module_utils._migration import peers
 from ansible_collections.lunshift.migration.plugins.module_utils._migration.failures import sentence
 from ansible_collections.lunshift.migration.plugins.module_utils._migration.job import JobEnd, MigrationJob
 from ansible_collections.lunshift.migration.plugins.module_utils._migration.outcome import outcome
-from ansible_collections.lunshift.migration.plugins.module_utils._migration.prepare import Prepared, Request, prepare, refuse, scrub
+from ansible_collections.lunshift.migration.plugins.module_utils._migration.prepare import (
+    Prepared,
+    Request,
+    prepare,
+    refuse,
+    scrub,
+    taken_over,
+)
 from ansible_collections.lunshift.migration.plugins.module_utils._migration.statistics import completed
 from ansible_collections.lunshift.migration.plugins.module_utils._migration.switchover import (
     GUARDED,
     Note,
     Switchover,
+    is_gone,
     read_note,
     remove_note,
 )
@@ -35,6 +53,11 @@ from ansible_collections.lunshift.migration.plugins.module_utils._migration.watc
 from ansible_collections.lunshift.migration.plugins.module_utils._operation import noted_move
 
 CONNECT_TIMEOUT_S = 20.0
+# Between two looks whether a job that was taken over has ended: the guest may wait for it, paused.
+TAKEN_OVER_LOOK_S = 0.05
+FOLLOW_LOOK_S = 0.2
+# A job that ends leaves its result at once.
+RESULT_WAIT_S = 5.0
 ABORT_WAIT_S = 30.0
 # Somebody ended the job: an operator, or another program.
 VIR_ERR_OPERATION_ABORTED = 78
@@ -89,6 +112,17 @@ class Migration:
     def migrate(self, check_mode: bool) -> Result:
         if check_mode:
             return self._migrate(None, None)
+        while True:
+            try:
+                return self._as_job()
+            except MigrationError as exc:
+                if exc.error_id != "job_running":
+                    raise
+            result = self._follow()
+            if result is not None:
+                return result
+
+    def _as_job(self) -> Result:
         with JobDirectory(self.request.operation_id) as directory:
             if self.request.switchover != GUARDED:
                 return self._migrate(directory, None)
@@ -99,6 +133,33 @@ class Migration:
             finally:
                 watcher.release()
 
+    def _follow(self) -> Result | None:
+        """Another process runs the job: hand our limits over, and return its result. None when it ended without one."""
+        operation_id = self.request.operation_id
+        copy = ask_for_copy(operation_id, secrets.token_hex(8))
+        write_controls(operation_id, self.request.controls.to_dict())
+        ended_at = None
+        while ended_at is None or self.clock() < ended_at + RESULT_WAIT_S:
+            result = take_result(copy)
+            if result is not None:
+                return self._followed(result)
+            if ended_at is None and not is_running(operation_id):
+                ended_at = self.clock()
+            self.sleep(FOLLOW_LOOK_S)
+        give_up_copy(copy)
+        return None
+
+    def _followed(self, result: Result) -> Result:
+        """Ansible's own keys go: they belong to the other run."""
+        for warning in result.pop("warnings", []):
+            self.warn(warning)
+        failed = result.pop("failed", False)
+        ours = {key: value for key, value in result.items() if key not in ("invocation", "deprecations", "exception")}
+        if failed:
+            ours.pop("changed", None)
+            raise MigrationError(str(ours.pop("msg", "")), error_id=str(ours.pop("error_id", "defect")), **ours)
+        return {**ours, "followed": True}
+
     def _migrate(self, directory: JobDirectory | None, watcher: Watcher | None) -> Result:
         request = self.request
         lease = Lease(directory.lease_path, request.controls.lease_s, self.clock) if directory else None
@@ -108,6 +169,9 @@ class Migration:
         destination = peers.look(request.destination_uri, *known, self.opener)
         if domain is None or not domain.state.active:
             return self._settle(connection, domain, destination, is_check=directory is None)
+        note = read_note(domain.uuid)
+        if domain.job["operation"] == "migration_out" and note and note.destination_uri == request.destination_uri:
+            return self._take_over(connection, domain, note, directory, lease)
         refuse(connection, request, domain, destination)
         if destination.exists is None:
             self.warn(
@@ -124,7 +188,48 @@ class Migration:
                 "actions": [f"would migrate domain {domain.name} from {platform.node()} to {request.destination_uri}"],
                 "diff": {"prepared": prepared.difference},
             }
-        return self._run(connection, prepared, directory, lease, watcher)
+        note = Note(
+            uuid=domain.uuid,
+            name=domain.name,
+            mode=request.switchover,
+            resume=domain.state.state == "running",
+            autostart=domain.autostart,
+            destination_uri=request.destination_uri,
+        )
+        switchover = Switchover(note, connection, self.opener, clock=self.clock, sleep=self.sleep)
+        switchover.begin()
+        if watcher:
+            watcher.arm(domain.uuid)
+
+        def start() -> None:
+            connection.translate(domain.handle.migrateToURI3, request.destination_uri, prepared.parameters, prepared.flags)
+            switchover.try_once()
+
+        return self._run(connection, prepared, switchover, start, directory, lease)
+
+    def _take_over(self, connection: Connection, domain: Domain, note: Note, directory: JobDirectory | None, lease: Lease | None) -> Result:
+        """The process that began the migration is dead, and libvirt goes on: watch its job to the end."""
+        if directory is None or lease is None:
+            return {
+                **self._identity(domain),
+                "changed": True,
+                "source": _as_view(domain).to_dict(),
+                "actions": [f"would take over the running migration of domain {domain.name} to {note.destination_uri}"],
+                "diff": {"prepared": ""},
+            }
+        switchover = Switchover(note, connection, self.opener, clock=self.clock, sleep=self.sleep)
+
+        def wait() -> None:
+            while self._is_moving(connection, domain.handle):
+                self.sleep(TAKEN_OVER_LOOK_S)
+            if not connection.call(is_gone, connection, domain.uuid):
+                raise MigrationError(
+                    "the migration that was taken over has ended, and the domain is still here; libvirt's log says why",
+                    error_id="taken_over_failed",
+                )
+            switchover.try_once()
+
+        return self._run(connection, taken_over(domain), switchover, wait, directory, lease, is_taken_over=True)
 
     def _identity(self, domain: Domain) -> Result:
         return {"name": domain.name, "uuid": domain.uuid}
@@ -181,25 +286,18 @@ class Migration:
 
     # -- the migration -----------------------------------------------------------------------------------------------
 
-    def _run(self, connection: Connection, prepared: Prepared, directory: JobDirectory, lease: Lease, watcher: Watcher | None) -> Result:
+    def _run(
+        self,
+        connection: Connection,
+        prepared: Prepared,
+        switchover: Switchover,
+        start: t.Callable[[], None],
+        directory: JobDirectory,
+        lease: Lease,
+        *,
+        is_taken_over: bool = False,
+    ) -> Result:
         request, domain = self.request, prepared.domain
-        note = Note(
-            uuid=domain.uuid,
-            name=domain.name,
-            mode=request.switchover,
-            resume=domain.state.state == "running",
-            autostart=domain.autostart,
-            destination_uri=request.destination_uri,
-        )
-        switchover = Switchover(note, connection, self.opener, clock=self.clock, sleep=self.sleep)
-        switchover.begin()
-        if watcher:
-            watcher.arm(domain.uuid)
-
-        def start() -> None:
-            connection.translate(domain.handle.migrateToURI3, request.destination_uri, prepared.parameters, prepared.flags)
-            switchover.try_once()
-
         job = MigrationJob(
             connection,
             domain.handle,
@@ -208,6 +306,7 @@ class Migration:
             lease,
             request.controls,
             postcopy_allowed=request.method.postcopy,
+            taken_over=is_taken_over,
             clock=self.clock,
         )
         try:
@@ -229,7 +328,7 @@ class Migration:
             self.warn(f"the domain has moved, although libvirt said: {scrub(str(end.error), prepared.secrets)}")
             switchover.finish()
             source, destination = self._both(domain)
-        return self._success(prepared, end, switchover, source, destination)
+        return {**self._success(prepared, end, switchover, source, destination), "followed": is_taken_over}
 
     def _both(self, domain: Domain) -> tuple[peers.View, peers.View]:
         source, destination = peers.look_at_both(self.request.uri, self.request.destination_uri, domain.name, domain.uuid, self.opener)

@@ -173,6 +173,11 @@ def prepare(connection: Connection, request: Request, domain: Domain) -> Prepare
     return Prepared(domain=domain, flags=flags, parameters=parameters, secrets=_passwords(domain), difference=difference)
 
 
+def taken_over(domain: Domain) -> Prepared:
+    """Of a migration that runs already: libvirt was given its arguments by somebody else."""
+    return Prepared(domain=domain, flags=0, parameters={}, secrets=_passwords(domain), difference="")
+
+
 def _passwords(domain: Domain) -> tuple[str, ...]:
     """What a message of libvirt's must not repeat."""
     found = {
@@ -191,4 +196,4 @@ def scrub(text: str, secrets: t.Iterable[str]) -> str:
     return text
 
 
-__all__ = ("Prepared", "Request", "prepare", "refuse", "scrub")
+__all__ = ("Prepared", "Request", "prepare", "refuse", "scrub", "taken_over")

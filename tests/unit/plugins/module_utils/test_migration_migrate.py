@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import typing as t
 from dataclasses import replace
@@ -21,7 +22,7 @@ from ansible_collections.lunshift.migration.plugins.module_utils._migration.meth
 from ansible_collections.lunshift.migration.plugins.module_utils._migration.migrate import Migration
 from ansible_collections.lunshift.migration.plugins.module_utils._migration.prepare import Request
 from ansible_collections.lunshift.migration.plugins.module_utils._migration.statistics import progress
-from ansible_collections.lunshift.migration.plugins.module_utils._migration.switchover import Note, read_note, write_note
+from ansible_collections.lunshift.migration.plugins.module_utils._migration.switchover import Note, read_note, remove_note, write_note
 from ansible_collections.lunshift.migration.plugins.module_utils._operation import Move
 from ansible_collections.lunshift.migration.tests.unit.fake_libvirt import (
     DESTINATION,
@@ -639,3 +640,109 @@ def test_progress_never_falls_and_never_says_100() -> None:
 def test_remedies_for_what_libvirt_really_says(said: str, expected: str) -> None:
     assert expected in remedy(said)
     assert expected or not remedy(said)
+
+
+class TestTakingOver:
+    def running(self, bench: Bench, *, destination_uri: str = DESTINATION) -> None:
+        """A process that began a migration is dead, and libvirt goes on with it."""
+        write_note(replace(PENDING, destination_uri=destination_uri))
+        bench.api.domain.job = {"type": 2, "operation": 5, "data_total": 1000, "data_remaining": 400}
+
+    def arrive_later(self, bench: Bench, state: list[int]) -> None:
+        def end() -> None:
+            arrived = FakeDomain(bench.api)
+            arrived.current_state = state
+            bench.api.domain.job = {"type": 0}
+            bench.api.hosts[DESTINATION].domains = [arrived]
+            bench.api.hosts[SOURCE].domains = []
+
+        threading.Timer(0.3, end).start()
+
+    def test_libvirts_job_is_watched_to_its_end(self) -> None:
+        bench = Bench(destination_xml=None, persistent_xml=None)
+        self.running(bench)
+        self.arrive_later(bench, [3, 1])
+        result = bench.run()
+        assert (result["outcome"], result["followed"], result["changed"]) == ("moved", True, True)
+        assert bench.api.hosts[DESTINATION].domains[0].calls == [("resume",)]
+        assert not [call for call in bench.api.domain.calls if call[0] == "migrateToURI3"]
+        assert read_note(UUID) is None
+
+    def test_its_limits_are_those_of_the_run_that_took_over(self) -> None:
+        bench = Bench(controls=Controls(timeout_s=1, bandwidth_mib=7))
+        self.running(bench)
+        error = bench.refused()
+        assert error.error_id == "timeout"
+        assert error.details["outcome"] == "stayed"
+        assert ("abortJob",) in bench.api.domain.calls
+        assert ("migrateSetMaxSpeed", 7) in [call[:2] for call in bench.api.domain.calls]
+        assert read_note(UUID) is None
+
+    def test_a_job_that_ends_in_vain_is_told(self) -> None:
+        bench = Bench()
+        self.running(bench)
+        threading.Timer(0.3, lambda: bench.api.domain.job.update({"type": 0})).start()
+        error = bench.refused()
+        assert (error.error_id, error.details["outcome"]) == ("taken_over_failed", "stayed")
+
+    @pytest.mark.parametrize("destination_uri", ["qemu+tcp://hostc/system", None])
+    def test_a_migration_that_is_not_ours_is_left_alone(self, destination_uri: str | None) -> None:
+        bench = Bench()
+        self.running(bench, destination_uri=destination_uri or DESTINATION)
+        if destination_uri is None:
+            remove_note(UUID)
+        assert "job_running" in [blocker["id"] for blocker in bench.refused().details["blockers"]]
+        assert bench.api.domain.calls == []
+
+    def test_check_mode_says_so(self) -> None:
+        bench = Bench()
+        self.running(bench)
+        assert bench.run(check_mode=True)["actions"] == [f"would take over the running migration of domain web1 to {DESTINATION}"]
+
+
+class TestFollowing:
+    """Another process runs the job."""
+
+    @pytest.fixture(autouse=True)
+    def _results(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(_leased_job, "RESULTS", tmp_path / "run" / "results")
+        monkeypatch.setattr(_leased_job, "LOCK_PATIENCE_S", 0.05)
+        monkeypatch.setattr(migrate_module, "FOLLOW_LOOK_S", 0.01)
+
+    def end_with(self, tmp_path: Path, result: dict[str, t.Any] | None) -> t.Callable[[], None]:
+        directory = _leased_job.JobDirectory("web1")
+        directory.__enter__()
+
+        def end() -> None:
+            self.controls = directory.read_controls()
+            directory.__exit__()
+            if result is not None:
+                written = tmp_path / "run" / "results" / "web1.one.part"
+                written.write_text(json.dumps(result))
+                _leased_job.leave_result(written, written.with_name("web1.one"))
+
+        return end
+
+    def test_its_result_is_that_of_this_run_too(self, tmp_path: Path) -> None:
+        bench = Bench(controls=Controls(timeout_s=77))
+        result = {"changed": True, "outcome": "moved", "warnings": ["look"], "invocation": {}}
+        threading.Timer(0.3, self.end_with(tmp_path, result)).start()
+        assert bench.run() == {"changed": True, "outcome": "moved", "followed": True}
+        assert bench.warnings == ["look"]
+        assert bench.api.domain.calls == []
+        assert self.controls is not None
+        assert self.controls["timeout_s"] == 77
+        assert [path.name for path in (tmp_path / "run" / "results").iterdir()] == ["web1.one"]
+
+    def test_its_failure_too(self, tmp_path: Path) -> None:
+        bench = Bench()
+        result = {"failed": True, "msg": "it took too long", "error_id": "timeout", "outcome": "stayed", "changed": False}
+        threading.Timer(0.3, self.end_with(tmp_path, result)).start()
+        error = bench.refused()
+        assert (str(error), error.error_id, error.details) == ("it took too long", "timeout", {"outcome": "stayed"})
+
+    def test_one_that_leaves_none_is_followed_by_a_job_of_its_own(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(migrate_module, "RESULT_WAIT_S", 0.1)
+        bench = Bench()
+        threading.Timer(0.2, self.end_with(tmp_path, None)).start()
+        assert (bench.run()["outcome"], list((tmp_path / "run" / "results").iterdir())) == ("moved", [])

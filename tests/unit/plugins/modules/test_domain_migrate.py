@@ -119,7 +119,7 @@ class TestInTheBackground:
     def test_what_takes_longer_is_followed(
         self, api: FakeLibvirt, run: t.Callable[..., Answer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(_background, "START_WAIT_S", 0.5)
+        monkeypatch.setattr(_background, "START_WAIT_S", 1.5)
         (tmp_path / "run").mkdir()
         api.domain.release.clear()
         answer = run(**ARGUMENTS, _ticket="abc1", lease_s=2, on_controller_loss="abort")
