@@ -89,7 +89,7 @@ def read_domain(connection: Connection, handle: t.Any) -> Domain:
         snapshots=int(call(handle.snapshotNum)),
         checkpoints=len(_or_default(connection, handle.listAllCheckpoints, [])),
         managed_save=bool(_or_default(connection, handle.hasManagedSaveImage, False)),
-        block_jobs=tuple(_block_jobs(connection, handle, xml)) if state.active else (),
+        block_jobs=tuple(_block_jobs(connection, handle, xml)) if state.active and not _is_arriving(state) else (),
         # libvirt lets this question wait for a running job.
         disk_errors=_disk_errors(connection, handle) if state.active and not job["active"] else {},
     )
@@ -105,6 +105,11 @@ def read_domain(connection: Connection, handle: t.Any) -> Domain:
         job=job,
         facts=facts,
     )
+
+
+def _is_arriving(state: DomainState) -> bool:
+    """While a domain comes in, libvirt lets every call wait that would ask its emulator."""
+    return state.state == "paused" and state.reason in ("migration", "starting_up")
 
 
 def _or_default(connection: Connection, function: t.Callable[..., t.Any], default: t.Any) -> t.Any:

@@ -150,3 +150,14 @@ def test_other_domains_that_use_a_volume(api: FakeLibvirt, connection: Connectio
 
     api.domain.XMLDesc = gone
     assert other_users(connection, [SOURCE_PATH], None) == {}
+
+
+@pytest.mark.parametrize(("state", "asked"), [([1, 1], True), ([3, 1], True), ([3, 2], False), ([3, 11], False)])
+def test_a_domain_that_comes_in_is_not_asked_for_block_jobs(
+    api: FakeLibvirt, connection: Connection, state: list[int], asked: bool
+) -> None:
+    calls: list[str] = []
+    api.domain.current_state = state
+    api.domain.blockJobInfo = lambda target, _flags: calls.append(target) or {}
+    describe(connection, "web1", None)
+    assert bool(calls) is asked
