@@ -80,6 +80,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         moved = LeasedJob(self, task_vars, str(operation_id), _lease_s(arguments), lines).run(arguments)
         summary = describe_result(moved)
         if summary:
+            for step in moved.get("steps", []):
+                lines.say(f"{label}: {step}")
             lines.say(f"{label}: {summary}")
         return {**result, **moved}
 
