@@ -28,6 +28,17 @@ _REMEDIES: tuple[tuple[str, str], ...] = (
     ),
     (r"Secret not found|no secret with matching", "Define the libvirt secret that the disk names on the destination too"),
     (
+        r"Cannot read from TLS channel|Failed to verify peer's certificate|does not match the hostname",
+        "The other host's certificate was refused: most often it has another name than the address that was connected to, so give the name"
+        " in the certificate (tls_destination for the guest's memory, the host in destination_uri for libvirt's own connection). The reason"
+        " is in the guest's log on the source, /var/log/libvirt/qemu/NAME.log, or in libvirt's",
+    ),
+    (
+        r"Unable to access credentials|Cannot (read|load) (CA |cacert )?certificate|tls-creds",
+        "TLS is not set up on both hosts: QEMU reads ca-cert.pem, server-cert.pem, server-key.pem, client-cert.pem and client-key.pem from"
+        " /etc/pki/qemu, and its keys must be readable by QEMU's user alone (0640, root and QEMU's group)",
+    ),
+    (
         r"Could not open '/dev/|Cannot access storage file|No such file or directory",
         "A device or file of the destination XML does not exist on the destination: attach the volume there first",
     ),
@@ -48,16 +59,6 @@ _REMEDIES: tuple[tuple[str, str], ...] = (
         r"Unable to resolve address|unable to connect to server|Connection refused|No route to host",
         "The SOURCE's libvirt daemon cannot reach the destination: check destination_uri, the name it resolves to, and the firewall (the"
         " daemon's port, and 49152 to 49215 for the data)",
-    ),
-    (
-        r"[Cc]ertificate.* does not match|owner does not match the hostname",
-        "The destination's certificate has another name than the one that the connection was made to: give the name in the certificate"
-        " (tls_destination for the guest's memory, the host in destination_uri for libvirt's own connection)",
-    ),
-    (
-        r"Unable to access credentials|Cannot read (CA )?certificate|TLS|tls-creds",
-        "TLS is not set up on both hosts: QEMU reads ca-cert.pem, server-cert.pem, server-key.pem, client-cert.pem and client-key.pem from"
-        " /etc/pki/qemu, and its keys must be readable by QEMU's user alone (0640, root and QEMU's group)",
     ),
     (
         r"Postcopy is not supported",

@@ -15,6 +15,7 @@ the guest and however fast the network. (Fixed times per GiB make a large guest 
 
 from __future__ import annotations
 
+import math
 import typing as t
 from dataclasses import dataclass, replace
 
@@ -127,7 +128,7 @@ def downtime_limit_ms(controls: Controls, step: int) -> int:
     if not controls.downtime_start_ms:
         return controls.downtime_ms
     done = min(step, controls.downtime_steps) / controls.downtime_steps
-    return round(controls.downtime_start_ms * (controls.downtime_ms / controls.downtime_start_ms) ** done)
+    return round(controls.downtime_start_ms * math.pow(controls.downtime_ms / controls.downtime_start_ms, done))
 
 
 def decide(

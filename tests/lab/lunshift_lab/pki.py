@@ -46,7 +46,7 @@ def ensure(lab: Lab, host: str) -> None:
     )
     request = directory / f"{host}.csr"
     _openssl("req", *NEW_KEY, "-subj", f"/CN={host}", "-keyout", directory / f"{host}.key", "-out", request)
-    signed_by = ["-CA", authority, "-CAkey", key, "-CAcreateserial", "-days", DAYS]
+    signed_by: list[str | Path] = ["-CA", authority, "-CAkey", key, "-CAcreateserial", "-days", DAYS]
     _openssl("x509", "-req", "-in", request, *signed_by, "-extfile", extensions, "-out", directory / f"{host}.pem")
 
 

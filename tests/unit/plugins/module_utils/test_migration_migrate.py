@@ -634,6 +634,11 @@ def test_progress_never_falls_and_never_says_100() -> None:
         ("unsupported configuration: Target disk serial 2222 does not match source 1111", "only sources may change"),
         ("unsupported configuration: Target disk vdb does not match source vda", "only sources may change"),
         ("operation failed: domain 'g6' already exists with uuid 1111", "same name or UUID"),
+        ("qemu-system-x86_64: Cannot read from TLS channel: Input/output error", "tls_destination"),
+        ("authentication failed: Failed to verify peer's certificate", "tls_destination"),
+        ("Unable to access credentials /etc/pki/qemu/ca-cert.pem: No such file or directory", "TLS is not set up"),
+        ("unable to execute QEMU command 'migrate-set-capabilities': Postcopy is not supported", "vm.unprivileged_userfaultfd=1"),
+        ("migrate-set-capabilities': Multifd is not compatible with compress", "cannot combine"),
         ("something new", ""),
     ],
 )
