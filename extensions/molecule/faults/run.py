@@ -66,7 +66,7 @@ class Matrix:
         guest.destroy(self.lab, GUEST)
         for host in KINDS[self.kind]:
             # The notes of a guest that is no more, where a row was spoiled.
-            hosts.output_of(self.lab, host, ["rm", "-rf", "/var/lib/lunshift-migration"])
+            hosts.output_of(self.lab, host, ["sh", "-c", "mkdir -p $0 && find $0 -type f -delete", "/var/lib/lunshift-migration"])
         guest.start(
             self.lab,
             self.source,
