@@ -210,7 +210,8 @@ options:
     description:
       - How the guest begins to run on the destination.
       - With V(guarded) libvirt leaves it paused there, and the job resumes it when the source's own libvirt says that the domain is gone
-        from the source. When libvirt's last message is lost, the guest then runs on one host only. It costs some milliseconds.
+        from the source. When libvirt's last message is lost, the guest then runs on one host only. The guest stands
+        still for longer by the time that the source's libvirt takes to end its emulator.
       - With V(direct) libvirt resumes it by itself. When its last message is lost, BOTH hosts run the guest. Post-copy needs this.
       - With V(guarded) a process on the source takes the last step when the job is killed; and a later run takes it, too.
       - A guest that was paused before stays paused.
