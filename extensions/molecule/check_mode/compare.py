@@ -9,13 +9,15 @@ from __future__ import annotations
 import json
 import re
 import sys
+import typing as t
 from pathlib import Path
 
 
-def summary(output: str) -> dict:
+def summary(output: str) -> dict[str, t.Any]:
     """The result that the role tells at the end."""
     words = output.split("Finish | Say what was done]", 1)[1]
-    return json.JSONDecoder().raw_decode(words[words.index("{") :])[0]["msg"]
+    told: dict[str, t.Any] = json.JSONDecoder().raw_decode(words[words.index("{") :])[0]["msg"]
+    return told
 
 
 def changed_lines(output: str) -> list[str]:

@@ -100,10 +100,15 @@ def show(lab: Lab) -> dict[str, t.Any]:
     return {"dropped": dropped, "links_down": [port for port in links if network.is_down(port)]}
 
 
-def clear(lab: Lab) -> None:
-    """Undo every fault: rules, links, stopped and killed daemons, forgotten LUNs. Done twice it does no harm."""
+def remove_rules(lab: Lab) -> None:
+    """The faults outside the hosts, which would outlive them."""
     for family, name in _tables(lab):
         process.run(["nft", "delete", "table", family, name])
+
+
+def clear(lab: Lab) -> None:
+    """Undo every fault: rules, links, stopped and killed daemons, forgotten LUNs. Done twice it does no harm."""
+    remove_rules(lab)
     network.ensure_bridge(lab)
     for host in HOSTS:
         if storage.target_pid(lab, host) is not None:

@@ -13,7 +13,7 @@ import shutil
 import typing as t
 from pathlib import Path
 
-from . import guest_kit, hosts, network, process, storage
+from . import faults, guest_kit, hosts, network, process, storage
 from .context import Lab, LabError
 
 PACKAGES = Path(__file__).resolve().parent.parent / "packages.txt"
@@ -37,7 +37,7 @@ def down(lab: Lab) -> None:
     problems = []
     with _alone(lab):
         steps = [kind.down for kind in hosts.KINDS.values()]
-        for step in (*steps, storage.down, network.remove_bridge):
+        for step in (*steps, storage.down, faults.remove_rules, network.remove_bridge):
             try:
                 step(lab)
             except LabError as exc:
