@@ -86,7 +86,7 @@ def interval(ours: list[float], theirs: list[float], chance: random.Random) -> t
     def median_of_resample(values: list[float]) -> float:
         return statistics.median(chance.choices(values, k=len(values)))
 
-    ratios = sorted(median_of_resample(ours) / median_of_resample(theirs) for _ in range(RESAMPLES))
+    ratios = sorted(median_of_resample(ours) / median_of_resample(theirs) for _number in range(RESAMPLES))
     return ratios[int(RESAMPLES * 0.025)], ratios[int(RESAMPLES * 0.975)]
 
 

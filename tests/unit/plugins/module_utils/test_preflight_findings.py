@@ -544,8 +544,14 @@ def test_an_image_that_only_a_header_names_is_no_go_as_in_the_run() -> None:
 def test_a_medium_that_stays_behind_is_not_asked_for() -> None:
     cdrom = "<disk type='file' device='cdrom'><source file='/a.iso'/><target dev='sda' bus='sata'/></disk>"
     xml = XML.replace("</devices>", f"{cdrom}</devices>")
-    arguments: dict[str, t.Any] = {"connections": {SERIAL: ADDRESS}, "device_path": {}, "overrides": {}}
-    arguments.update(listen_used={}, listen_given={}, listen_of_destination={})
+    arguments: dict[str, t.Any] = {
+        "connections": {SERIAL: ADDRESS},
+        "device_path": {},
+        "overrides": {},
+        "listen_used": {},
+        "listen_given": {},
+        "listen_of_destination": {},
+    }
     planned = plan(
         source={**clean()["source"], "xml": xml, "inactive_xml": xml},
         destination={"exists": False},

@@ -1,4 +1,3 @@
-#!/usr/bin/python3
 # Copyright (c) 2026, the lunshift.migration authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
@@ -49,7 +48,9 @@ def tcp_from_hosta_to_hostb(frame: bytes) -> tuple[str, bytes] | None:
 def main() -> None:
     word, command = sys.argv[1].encode(), sys.argv[2:]
     sockets = {listen(interface): name for name, interface in NETWORKS.items()}
-    count = {name: collections.defaultdict(lambda: {"bytes": 0, "in_the_clear": 0}) for name in NETWORKS}
+    count: dict[str, dict[str, dict[str, int]]] = {
+        name: collections.defaultdict(lambda: {"bytes": 0, "in_the_clear": 0}) for name in NETWORKS
+    }
     with tempfile.TemporaryFile() as said:
         process = subprocess.Popen(command, stdout=said, stderr=subprocess.STDOUT)
         while process.poll() is None:
