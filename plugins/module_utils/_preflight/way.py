@@ -16,11 +16,11 @@ import platform
 import re
 import select
 import socket
-import subprocess
 import time
 import typing as t
 
 from ansible_collections.lunshift.migration.plugins.module_utils._errors import MigrationError
+from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.command import run_command
 from ansible_collections.lunshift.migration.plugins.module_utils._libvirt.connection import Connection, open_connection
 from ansible_collections.lunshift.migration.plugins.module_utils._libvirt.domain import read_host
 from ansible_collections.lunshift.migration.plugins.module_utils._migration import peers
@@ -29,6 +29,7 @@ from ansible_collections.lunshift.migration.plugins.module_utils._preflight.host
 _IP_RECVERR, _IPV6_RECVERR = 11, 25
 _UNIT_OF_DIRTY_RATE_BYTES = 1024**2
 _CALCULATED = 2
+ROUTE_TIMEOUT_S = 5.0
 _POLL_S = 0.1
 
 
@@ -137,9 +138,8 @@ def _has_icmp_error(knocking: socket.socket) -> bool:
 def _link_mib_per_s(address: str) -> int | None:
     """What the network device on the way could carry at most; None where it does not say (a bridge, for one)."""
     try:
-        answer = subprocess.run(["ip", "-j", "route", "get", address], capture_output=True, text=True, timeout=5, check=False)
-        device = str(json.loads(answer.stdout)[0]["dev"])
-    except (OSError, ValueError, LookupError, subprocess.TimeoutExpired):
+        device = str(json.loads(run_command(["ip", "-j", "route", "get", address], ROUTE_TIMEOUT_S).stdout)[0]["dev"])
+    except (ValueError, LookupError):
         return None
     speed = read_text("/", f"sys/class/net/{device}/speed").strip()
     if not re.fullmatch(r"[1-9][0-9]*", speed):
