@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import secrets
 import typing as t
@@ -66,8 +68,6 @@ def start(
     if missing:
         raise LabError(f"there are no volumes {', '.join(missing)}; there are: {', '.join(known)}")
     mine = {disk.volume for disk in disks if disk.written}
-    # Volumes that other guests write to prove nothing.
-    foreign = {disk.volume for other in names(lab) for disk in load(lab, other).disks if disk.written}
     guest = Guest(
         name=name,
         uuid=str(uuid.uuid4()),
@@ -78,18 +78,22 @@ def start(
         other_volumes={},
     )
     _forget_consoles(lab, name)
-    for other in names(lab):
-        _save(lab, _without_volumes(load(lab, other), mine))
-    _save(lab, guest)
+    with _records(lab):
+        for other in names(lab):
+            _save(lab, _without_volumes(load(lab, other), mine))
+        _save(lab, guest)
     path = _record_path(lab, name).with_suffix(".xml")
     # A VNC password may be in it.
     path.touch(mode=0o600)
     try:
         infos = _attach(lab, guest)
         # What lies below the guest's images has been made by now, and changes no more.
-        others = (volume for volume in known if volume not in mine | foreign)
-        guest = replace(guest, other_volumes={volume: verify.fingerprint(storage.volume_path(lab, volume)) for volume in others})
-        _save(lab, guest)
+        others = {volume: verify.fingerprint(storage.volume_path(lab, volume)) for volume in known if volume not in mine}
+        with _records(lab):
+            # Volumes that other guests write to prove nothing.
+            foreign = {disk.volume for other in names(lab) for disk in load(lab, other).disks if disk.written}
+            guest = _without_volumes(replace(guest, other_volumes=others), foreign)
+            _save(lab, guest)
         xml = domain_xml(
             lab,
             guest,
@@ -110,6 +114,16 @@ def start(
         destroy(lab, name)
         raise
     return path
+
+
+@contextlib.contextmanager
+def _records(lab: Lab) -> t.Iterator[None]:
+    """Of guests that start side by side each sees what the other one will write to."""
+    directory = _record_path(lab, "any").parent
+    directory.mkdir(parents=True, exist_ok=True)
+    with (directory / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _without_volumes(guest: Guest, volumes: set[str]) -> Guest:
