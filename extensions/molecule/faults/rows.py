@@ -41,6 +41,7 @@ class Row:
     suspect: bool = False
     struck: str = ""
     repair: tuple[str, ...] = ()
+    fresh: bool = False
     core: bool = False
 
     @property

@@ -89,7 +89,7 @@ class Matrix:
             self._mend_and_run_again(row, result)
         except (LabError, TableError, subprocess.SubprocessError, OSError) as exc:
             result.problems.append(str(exc))
-        if row.suspect or not self.whole:
+        if row.fresh or row.suspect or not self.whole:
             # What a row spoiled must not spoil the next.
             self.source, self.destination = KINDS[self.kind]
             self.prepare()
