@@ -40,6 +40,7 @@ import time
 import typing as t
 from dataclasses import asdict, dataclass, field, replace
 
+from ansible_collections.lunshift.migration.plugins.module_utils._durable import remove_file, replace_file
 from ansible_collections.lunshift.migration.plugins.module_utils._errors import MigrationError
 
 RECORDS = "/var/lib/lunshift-migration/operations"
@@ -203,19 +204,11 @@ class RecordStore:
         """Replace the file as a whole, on disk before this returns. An empty record is no file."""
         path = self._path(record.operation_id)
         if record.empty:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(path)
+            remove_file(path)
             return
         os.makedirs(self._directory, mode=0o700, exist_ok=True)
         record = replace(record, created=record.created or time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
-        temporary = f"{path}.{os.getpid()}.new"
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            json.dump({"version": _VERSION, **asdict(record)}, stream, indent=1, sort_keys=True)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-        _sync_directory(self._directory)
+        replace_file(path, json.dumps({"version": _VERSION, **asdict(record)}, indent=1, sort_keys=True))
 
     def operation_ids(self) -> list[str]:
         """Of all records that there are."""
@@ -245,14 +238,6 @@ def checked_id(operation_id: str) -> str:
             error_id="invalid_input",
         )
     return operation_id
-
-
-def _sync_directory(path: str) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _from_json(operation_id: str, data: t.Mapping[str, t.Any]) -> Record:

@@ -17,6 +17,7 @@ import os
 import typing as t
 from dataclasses import astuple, dataclass
 
+from ansible_collections.lunshift.migration.plugins.module_utils._durable import replace_file
 from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.host import Host
 
 DIRECTORY = "/var/lib/lunshift-migration/at_boot"
@@ -161,14 +162,7 @@ def _write(host: Host, path: str, text: str, mode: int) -> None:
         return
     target = host.at(path)
     os.makedirs(os.path.dirname(target), mode=0o755, exist_ok=True)
-    temporary = f"{target}.{os.getpid()}.new"
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-        os.fchmod(stream.fileno(), mode)
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(temporary, target)
+    replace_file(target, text, mode)
 
 
 __all__ = ("BootPath", "listed", "replace_volumes", "serials", "supported")

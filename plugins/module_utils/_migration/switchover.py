@@ -17,7 +17,6 @@ when the domain stayed.
 from __future__ import annotations
 
 import json
-import os
 import platform
 import time
 import typing as t
@@ -25,6 +24,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from uuid import UUID
 
+from ansible_collections.lunshift.migration.plugins.module_utils._durable import remove_file, replace_file
 from ansible_collections.lunshift.migration.plugins.module_utils._errors import MigrationError
 from ansible_collections.lunshift.migration.plugins.module_utils._leased_job import Clock
 from ansible_collections.lunshift.migration.plugins.module_utils._libvirt.connection import Connection
@@ -74,14 +74,7 @@ def write_note(note: Note) -> None:
     try:
         for directory in (NOTES.parent, NOTES):
             directory.mkdir(mode=0o700, exist_ok=True)
-        temporary = path.with_suffix(".new")
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            json.dump({"version": _VERSION, **asdict(note)}, stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-        _sync_directory()
+        replace_file(str(path), json.dumps({"version": _VERSION, **asdict(note)}))
     except OSError as exc:
         raise _unusable(path, exc) from exc
 
@@ -90,13 +83,9 @@ def remove_note(uuid: str) -> bool:
     """Whether there was one."""
     path = _path(uuid)
     try:
-        path.unlink()
-        _sync_directory()
-    except FileNotFoundError:
-        return False
+        return remove_file(str(path))
     except OSError as exc:
         raise _unusable(path, exc) from exc
-    return True
 
 
 def read_note(uuid: str | None, name: str | None = None) -> Note | None:
@@ -129,14 +118,6 @@ def _unusable(path: Path, problem: Exception) -> MigrationError:
         " is damaged, see on both hosts where the domain is, and remove it",
         error_id="switchover_note",
     )
-
-
-def _sync_directory() -> None:
-    descriptor = os.open(NOTES, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def is_gone(source: Connection, uuid: str) -> bool:
