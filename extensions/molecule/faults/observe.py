@@ -24,17 +24,19 @@ multipath -ll 2>/dev/null | grep -o '^[0-9a-z]* .*dm-' | sed 's/ .*//; s/^/map /
 _RECORDS = "find /var/lib/lunshift-migration /run/lunshift-migration -type f -not -path '*/locks/*' 2>/dev/null | sed 's/^/record /'"
 
 
+def _virsh(lab: Lab, host: str, *words: str) -> subprocess.CompletedProcess[str] | None:
+    """None when the host's libvirt does not answer in time."""
+    command = ["virsh", "-q", "-c", lab.libvirt_uri_of(host), *words]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=ANSWER_S, check=False)
+    except subprocess.TimeoutExpired:
+        return None
+
+
 def state(lab: Lab, host: str, domain: str) -> str:
     """The domain's state there in virsh's words, "absent", or "no answer"."""
-    try:
-        said = subprocess.run(
-            ["virsh", "-q", "-c", lab.libvirt_uri_of(host), "domstate", domain],
-            capture_output=True,
-            text=True,
-            timeout=ANSWER_S,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
+    said = _virsh(lab, host, "domstate", domain)
+    if said is None:
         return NO_ANSWER
     if said.returncode == 0:
         return said.stdout.strip()
@@ -43,17 +45,8 @@ def state(lab: Lab, host: str, domain: str) -> str:
 
 def has_job(lab: Lab, host: str, domain: str) -> bool:
     """Whether memory is being copied at this moment."""
-    try:
-        said = subprocess.run(
-            ["virsh", "-q", "-c", lab.libvirt_uri_of(host), "domjobinfo", domain],
-            capture_output=True,
-            text=True,
-            timeout=ANSWER_S,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        return False
-    return "Data remaining" in said.stdout
+    said = _virsh(lab, host, "domjobinfo", domain)
+    return said is not None and "Data remaining" in said.stdout
 
 
 def holds(lab: Lab, host: str) -> frozenset[str]:
