@@ -209,9 +209,9 @@ options:
   switchover:
     description:
       - How the guest begins to run on the destination.
-      - With V(guarded) libvirt leaves it paused there, and the job resumes it when the source's own libvirt says that the domain is gone
-        from the source. When libvirt's last message is lost, the guest then runs on one host only. The guest stands
-        still for longer by the time that the source's libvirt takes to end its emulator.
+      - With V(guarded) libvirt leaves it paused there, and the job resumes it as soon as the source's emulator has ended. When libvirt's
+        last message is lost, the guest then runs on one host only. Where the source's kernel does not tell the end of a
+        process (before 5.3), libvirt's word is waited for, which comes up to 200 ms later.
       - With V(direct) libvirt resumes it by itself. When its last message is lost, BOTH hosts run the guest. Post-copy needs this.
       - With V(guarded) a process on the source takes the last step when the job is killed; and a later run takes it, too.
       - A guest that was paused before stays paused.
@@ -374,7 +374,9 @@ followed:
   returned: when the domain was migrated
   type: bool
 resume_ms:
-  description: For how many milliseconds the guest stood still after libvirt's part of a guarded switchover; null when that is not known.
+  description:
+    - For how many milliseconds the guest still stood still on the destination of a guarded switchover after the source was proven to have
+      it no more; null when that is not known.
   returned: when the domain was migrated
   type: int
 autostart:

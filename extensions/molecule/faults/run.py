@@ -291,14 +291,14 @@ def main(arguments: list[str]) -> int:
     if missing:
         raise LabError(f"{', '.join(missing)} are not up")
     results: list[Result] = []
-    try:
-        for kind in KINDS:
-            for result in _run_kind(lab, kind, [row for row in chosen if row.kind == kind]):
-                results.append(result)
-                word = "ok" if not result.problems else "FAILED: " + "; ".join(result.problems)
-                print(f"{result.row.title}: {result.outcome}, run again: {result.rerun}, {result.elapsed_s:.0f} s: {word}", flush=True)
-    finally:
-        _write(results)
+    for kind in KINDS:
+        for result in _run_kind(lab, kind, [row for row in chosen if row.kind == kind]):
+            results.append(result)
+            # After each row: a run that is ended early keeps what it has found.
+            _write(results)
+            word = "ok" if not result.problems else "FAILED: " + "; ".join(result.problems)
+            print(f"{result.row.title}: {result.outcome}, run again: {result.rerun}, {result.elapsed_s:.0f} s: {word}", flush=True)
+    print(markdown(results))
     return 0 if len(results) == len(chosen) and not any(result.problems for result in results) else 1
 
 
@@ -316,7 +316,6 @@ def _write(results: list[Result]) -> None:
     OUTPUT.mkdir(parents=True, exist_ok=True)
     (OUTPUT / "faults.json").write_text(json.dumps([asdict(result) for result in results], indent=1), encoding="utf-8")
     (OUTPUT / "faults.md").write_text(markdown(results), encoding="utf-8")
-    print(markdown(results))
 
 
 if __name__ == "__main__":

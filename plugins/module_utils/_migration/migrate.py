@@ -218,6 +218,7 @@ class Migration:
                 "diff": {"prepared": ""},
             }
         switchover = Switchover(note, connection, self.opener, clock=self.clock, sleep=self.sleep)
+        switchover.watch()
 
         def wait() -> None:
             while self._is_moving(connection, domain.handle):

@@ -9,6 +9,9 @@
 libvirt itself resumes the guest on the destination and then tells the source. When that last reply is lost, the source
 resumes its own, and two guests write to the same volumes. Here nobody but the job on the source resumes the destination's.
 
+The proof is the end of the source's emulator where the kernel tells it, and the word of the source's libvirt otherwise, which comes
+up to 200 ms later.
+
 That makes the job's last step one that must not be forgotten. So a note says on the source's disk, before libvirt is called, that
 the step is pending; whoever finds it (the job's watcher, the next run, the role) can take it. It goes when the step was taken, or
 when the domain stayed.
@@ -16,8 +19,10 @@ when the domain stayed.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import platform
+import threading
 import time
 import typing as t
 from dataclasses import asdict, dataclass, replace
@@ -29,6 +34,7 @@ from ansible_collections.lunshift.migration.plugins.module_utils._errors import 
 from ansible_collections.lunshift.migration.plugins.module_utils._leased_job import Clock
 from ansible_collections.lunshift.migration.plugins.module_utils._libvirt.connection import Connection
 from ansible_collections.lunshift.migration.plugins.module_utils._libvirt.domain import read_state
+from ansible_collections.lunshift.migration.plugins.module_utils._migration.source_process import SourceProcess
 
 NOTES = Path("/var/lib/lunshift-migration/switchovers")
 GUARDED, DIRECT = "guarded", "direct"
@@ -163,21 +169,32 @@ class Switchover:
         self._clock = clock
         self._sleep = sleep
         self._destination = opener(note.destination_uri, CALL_TIMEOUT_S, watch=True) if note.waits else None
-        # How long the guest stood still on the destination after libvirt was done.
+        # The thread that waits for the emulator's end takes the step too.
+        self._stepping = threading.Lock()
+        self._emulator_ended = False
+        # From the proof that the source has the guest no more to the guest running on the destination.
         self.waited_ms: int | None = None
 
     def begin(self) -> None:
         write_note(self._note)
+        self.watch()
+
+    def watch(self) -> None:
+        """From now on the step is taken as soon as the source's emulator has ended, where that can be seen."""
+        emulator = SourceProcess.find(self._note.name, self._note.uuid) if self._note.waits else None
+        if emulator is not None:
+            threading.Thread(target=self._wait_for_end_of, args=[emulator], daemon=True).start()
+
+    def _wait_for_end_of(self, emulator: SourceProcess) -> None:
+        if emulator.has_ended(None):
+            self._emulator_ended = True
+            self.try_once()
+        emulator.close()
 
     def try_once(self) -> None:
-        """At once when libvirt says that the domain has moved; what does not work now is tried again by ``finish``."""
-        began = self._clock()
-        try:
+        """At once when the domain seems to have moved; what does not work now is tried again by ``finish``."""
+        with contextlib.suppress(MigrationError):
             self._step()
-        except MigrationError:
-            return
-        if self._note.mode == GUARDED:
-            self.waited_ms = round((self._clock() - began) * 1000)
 
     def finish(self) -> None:
         """Until it is done, or in vain for too long. The source says that the domain is gone, or this does nothing."""
@@ -198,15 +215,18 @@ class Switchover:
         remove_note(self._note.uuid)
 
     def _step(self) -> None:
-        if not self._note.waits:
-            return
-        if not self._source.call(is_gone, self._source, self._note.uuid):
-            raise MigrationError(f"{platform.node()}: domain {self._note.name} is still active here", error_id="source_not_gone")
-        if self._destination is None:
-            self._destination = self._opener(self._note.destination_uri, CALL_TIMEOUT_S)
-        self._destination.call(resume, self._destination, self._note)
-        self._note = replace(self._note, resume=False)
-        write_note(self._note)
+        with self._stepping:
+            if not self._note.waits:
+                return
+            began = self._clock()
+            if not (self._emulator_ended or self._source.call(is_gone, self._source, self._note.uuid)):
+                raise MigrationError(f"{platform.node()}: domain {self._note.name} is still active here", error_id="source_not_gone")
+            if self._destination is None:
+                self._destination = self._opener(self._note.destination_uri, CALL_TIMEOUT_S)
+            self._destination.call(resume, self._destination, self._note)
+            self.waited_ms = round((self._clock() - began) * 1000)
+            self._note = replace(self._note, resume=False)
+            write_note(self._note)
 
     def _pending(self, problem: MigrationError) -> MigrationError:
         return MigrationError(

@@ -484,6 +484,64 @@ def test_a_guarded_guest_runs_only_when_the_source_has_it_no_more() -> None:
     assert read_note(UUID) is None
 
 
+class FakeEmulator:
+    """The source's emulator, whose end the test decides on."""
+
+    def __init__(self) -> None:
+        self.ended = threading.Event()
+
+    def has_ended(self, timeout_s: float | None) -> bool:
+        return self.ended.wait(timeout_s)
+
+    def close(self) -> None:
+        pass
+
+
+def test_the_end_of_the_sources_emulator_is_enough_to_resume(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench, emulator = Bench(), FakeEmulator()
+    monkeypatch.setattr(switchover_module.SourceProcess, "find", lambda name, uuid: emulator if (name, uuid) == ("web1", UUID) else None)
+    original = bench.api.domain.migrateToURI3
+    resumed = threading.Event()
+
+    def end_it_slowly(uri: str, parameters: dict[str, t.Any], flags: int) -> None:
+        original(uri, parameters, flags)
+        # libvirt has not noticed it yet: its own word would permit nothing.
+        bench.api.hosts[SOURCE].domains = [bench.api.domain]
+        arrived = bench.api.hosts[DESTINATION].domains[0]
+        arrived.resume = lambda: (FakeDomain.resume(arrived), resumed.set())
+        assert not resumed.wait(0.1)
+        emulator.ended.set()
+        assert resumed.wait(10)
+        bench.api.hosts[SOURCE].domains = []
+
+    bench.api.domain.migrateToURI3 = end_it_slowly
+    result = bench.run()
+    assert bench.api.hosts[DESTINATION].domains[0].calls == [("resume",)]
+    assert (result["outcome"], result["source"]["switchover"]) == ("moved", None)
+    assert result["resume_ms"] >= 0
+
+
+def test_an_emulator_that_ends_before_the_guest_has_arrived_resumes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench, emulator = Bench(), FakeEmulator()
+    monkeypatch.setattr(switchover_module.SourceProcess, "find", lambda *_known: emulator)
+    half, asked = FakeDomain(bench.api), threading.Event()
+
+    def state() -> list[int]:
+        asked.set()
+        return [3, 2]  # Paused, for it is being migrated.
+
+    def crash(_uri: str, _parameters: dict[str, t.Any], _flags: int) -> None:
+        half.state = state
+        bench.api.hosts[DESTINATION].domains = [half]
+        emulator.ended.set()
+        assert asked.wait(10)
+        raise LibvirtError("operation failed: domain is not running", 9)
+
+    bench.api.domain.migrateToURI3 = crash
+    assert "domain is not running" in str(bench.refused())
+    assert half.calls == []
+
+
 def test_a_source_that_still_has_the_domain_lets_nobody_resume() -> None:
     bench = Bench()
     stays = bench.api.domain
