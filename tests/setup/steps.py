@@ -17,6 +17,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 TAIL_LINES = 80
+# What the tools call a failure at the start of a line. The summary repeats it, for who sees only the end of a long output.
+REASON = re.compile(r"(fatal: |\[ERROR\]|ERROR: |FAILED |E   )")
+REASONS, REASON_LENGTH = 6, 700
 # Logs are read as text.
 NO_COLOR = {"NO_COLOR": "1", "ANSIBLE_NOCOLOR": "1", "ANSIBLE_FORCE_COLOR": "0", "PY_COLORS": "0", "TERM": "dumb"}
 # Time that is kept free for taking the lab down and for the summary.
@@ -38,6 +41,7 @@ class Result:
     name: str
     counts: Counts
     elapsed_s: float
+    reasons: t.Sequence[str] = ()
 
 
 @dataclass
@@ -89,7 +93,7 @@ class Report:
             problem, counts = "it ran no test", Counts(0, 1, counts.skipped)
         if counts.failed and not problem:
             problem = f"{counts.failed} tests failed"
-        self.results.append(Result(kind, name, counts, elapsed_s))
+        self.results.append(Result(kind, name, counts, elapsed_s, _reasons(log) if problem else ()))
         if problem:
             print(_tail(log))
             print(f"   FAILED: {name}: {problem}, after {elapsed_s:.0f} s (whole output: {log})", flush=True)
@@ -107,6 +111,8 @@ class Report:
             print(
                 f"{word:6}  {result.kind}: {result.name}: {counts.passed} passed, {counts.failed} failed{skipped}, {result.elapsed_s:.0f} s"
             )
+            for reason in result.reasons:
+                print(f"        {reason}")
         for kind in dict.fromkeys(result.kind for result in self.results):
             of_kind = [result.counts for result in self.results if result.kind == kind]
             print(f"{kind}: {sum(counts.passed for counts in of_kind)} passed, {sum(counts.failed for counts in of_kind)} failed")
@@ -171,4 +177,12 @@ def _end_group(process: subprocess.Popen[bytes]) -> None:
 
 
 def _tail(log: Path) -> str:
-    return "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-TAIL_LINES:])
+    return "\n".join(_lines(log)[-TAIL_LINES:])
+
+
+def _reasons(log: Path) -> list[str]:
+    return [line.strip()[:REASON_LENGTH] for line in _lines(log) if REASON.match(line)][-REASONS:]
+
+
+def _lines(log: Path) -> list[str]:
+    return log.read_text(encoding="utf-8", errors="replace").splitlines()
