@@ -153,6 +153,9 @@ switchover:
     uuid:
       description: UUID of the domain.
       type: str
+    suspect:
+      description: Whether the domain was seen to run on both hosts, and the copy here was ended.
+      type: bool
 persistent:
   description: Whether libvirt stores a definition of the domain.
   returned: when the domain exists

@@ -235,13 +235,13 @@ def outcome(source: _Seen, destination: _Seen) -> dict[str, t.Any]:
     * ``remove_destination``: the source has it, and the destination a paused copy that a guarded switchover never let run.
     * ``remove_source``: the destination runs since it migrated, and the source's copy is what a lost reply left.
 
-    ``suspect`` is true when both hosts run it.
+    ``suspect`` is true when both hosts run it, or did: then the source's note says so.
     """
     case = _case(source, destination)
     words = {"name": _name(source, destination), "source": _describe(source), "destination": _describe(destination)}
     return {
         "outcome": case.outcome,
-        "suspect": case.suspect,
+        "suspect": case.suspect or _noted(source).get("suspect") is True,
         "permits": {permit: getattr(case, permit) for permit in _PERMITS},
         "message": case.message.format(**words),
         "next_step": case.next_step.format(**words),
@@ -273,8 +273,8 @@ def _left_by_lost_reply(source: _Seen, destination: _Seen) -> _Case | None:
 
 def _left_by_guard(here: _Side, source: _Seen, destination: _Seen) -> _Case | None:
     """What a guarded switchover that did not end left, by the note that the source keeps of it."""
-    note = source.get("switchover") if source else None
-    if not isinstance(note, t.Mapping) or note.get("mode") != "guarded" or not isinstance(note.get("resume"), bool):
+    note = _noted(source)
+    if note.get("mode") != "guarded" or not isinstance(note.get("resume"), bool):
         return None
     if not note.get("uuid") or note["uuid"] != (destination or {}).get("uuid"):
         return None  # Of another domain, or there is none on the destination.
@@ -284,6 +284,12 @@ def _left_by_guard(here: _Side, source: _Seen, destination: _Seen) -> _Case | No
     # The source's goes on, or is paused as it was before: so nobody was told to resume the destination's.
     whole = here is _Side.RUNNING or (here is _Side.PAUSED and not note["resume"])
     return _COPY_NEVER_RAN if whole and (finished or _state(destination) == ("paused", "migration")) else None
+
+
+def _noted(source: _Seen) -> t.Mapping[str, t.Any]:
+    """The source's note of a switchover; empty without one."""
+    note = source.get("switchover") if source else None
+    return note if isinstance(note, t.Mapping) else {}
 
 
 def _state(seen: _Seen) -> tuple[t.Any, t.Any]:

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import platform
 import typing as t
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ansible_collections.lunshift.migration.plugins.module_utils._errors import MigrationError
 from ansible_collections.lunshift.migration.plugins.module_utils._libvirt.connection import Connection, open_connection
 from ansible_collections.lunshift.migration.plugins.module_utils._migration import peers
-from ansible_collections.lunshift.migration.plugins.module_utils._migration.switchover import read_note, remove_note
+from ansible_collections.lunshift.migration.plugins.module_utils._migration.switchover import read_note, remove_note, write_note
 
 RESUMED, REMOVED, FORGOTTEN = "resumed", "removed", "forgotten"
 Opener = t.Callable[..., Connection]
@@ -47,6 +47,8 @@ def settle(step: Step, check_mode: bool, opener: Opener = open_connection) -> Re
     words = f"{step.state} domain {before.name} ({before.state}) on {platform.node()}"
     if check_mode:
         return _result(before, before, [f"would have {words}"])
+    if step.state == REMOVED and step.expected_state == "running":
+        _note_suspect(step.uuid)
     connection.call(lambda: _resume(connection, handle) if step.state == RESUMED else _remove(connection, handle))
     return _result(before, peers.view(connection, before.name, step.uuid), [words])
 
@@ -84,6 +86,13 @@ def _remove(connection: Connection, handle: t.Any) -> None:
         # Its variables may be on storage that the other host uses.
         connection.translate(handle.undefineFlags, connection.api.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM)
     connection.translate(handle.destroy)
+
+
+def _note_suspect(uuid: str) -> None:
+    """Two guests run. Once this one is gone nothing else shows it, and whoever decided it may be killed before it is told."""
+    note = read_note(uuid)
+    if note:
+        write_note(replace(note, suspect=True))
 
 
 def _forget(step: Step, check_mode: bool) -> Result:

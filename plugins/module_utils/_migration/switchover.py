@@ -49,7 +49,10 @@ Opener = t.Callable[..., Connection]
 
 @dataclass(frozen=True)
 class Note:
-    """One migration that began here and whose end is not written down. ``resume`` is true while the guest waits for it."""
+    """One migration that began here and whose end is not written down.
+
+    ``resume`` is true while the guest waits for it, ``suspect`` once it was seen to run on both hosts.
+    """
 
     uuid: str
     name: str
@@ -57,10 +60,11 @@ class Note:
     resume: bool
     autostart: bool
     destination_uri: str
+    suspect: bool = False
 
     def to_dict(self) -> dict[str, t.Any]:
         """What domain_info tells."""
-        return {"mode": self.mode, "resume": self.resume, "uuid": self.uuid}
+        return {"mode": self.mode, "resume": self.resume, "uuid": self.uuid, "suspect": self.suspect}
 
     @property
     def waits(self) -> bool:

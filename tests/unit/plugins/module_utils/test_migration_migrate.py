@@ -570,7 +570,7 @@ def test_a_destination_that_cannot_be_asked_for_the_last_step_leaves_a_note() ->
     bench.api.domain.migrateToURI3 = lose_it
     error = bench.refused()
     assert error.error_id == "resume_pending"
-    assert error.details["source"]["switchover"] == {"mode": "guarded", "resume": True, "uuid": UUID}
+    assert error.details["source"]["switchover"] == {"mode": "guarded", "resume": True, "uuid": UUID, "suspect": False}
     assert read_note(UUID) == PENDING
     assert bench.watchers[0].said[-1] == "released"
 

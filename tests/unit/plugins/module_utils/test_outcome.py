@@ -243,6 +243,12 @@ def test_a_note_of_an_absent_domain_counts_by_its_uuid() -> None:
     assert outcome(with_note(ABSENT, "of another domain"), there)["permits"]["resume_destination"] is True
 
 
+def test_what_two_guests_wrote_to_stays_suspect_when_one_has_gone() -> None:
+    noted = {**ABSENT, "switchover": {**NOTES["direct"], "suspect": True}}
+    result = outcome(noted, seen("running", "migrated"))
+    assert (result["outcome"], result["suspect"], result["permits"]["clean_source"]) == ("moved", True, True)
+
+
 def test_another_domain_of_the_same_name_permits_nothing() -> None:
     other = {**seen("running", "booted"), "uuid": "11111111-2222-4333-8444-555555555555"}
     result = outcome(seen("shutoff", "migrated"), other)

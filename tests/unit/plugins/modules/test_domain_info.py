@@ -64,7 +64,7 @@ def test_what_a_migration_left_pending_is_told_even_when_the_domain_has_gone(api
     api.hosts[SOURCE].domains = []
     for arguments in ({"name": "web1"}, {"uuid": UUID}):
         answer = run(**arguments)
-        assert (answer["exists"], answer["switchover"]) == (False, {"mode": "guarded", "resume": True, "uuid": UUID})
+        assert (answer["exists"], answer["switchover"]) == (False, {"mode": "guarded", "resume": True, "uuid": UUID, "suspect": False})
     assert run(name="web2")["switchover"] is None
 
 

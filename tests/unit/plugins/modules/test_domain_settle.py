@@ -63,6 +63,18 @@ def test_a_copy_is_removed_with_its_definition(api: FakeLibvirt, run: t.Callable
     assert run(**REMOVE)["changed"] is False
 
 
+@pytest.mark.parametrize(("state", "suspect"), [([1, 6], True), ([3, 1], False)])
+def test_that_two_guests_ran_outlives_the_run(api: FakeLibvirt, run: t.Callable[..., Answer], state: list[int], suspect: bool) -> None:
+    switchover.NOTES.mkdir()
+    switchover.write_note(switchover.Note(UUID, "web1", "direct", True, False, "qemu+tcp://hostb/system"))
+    api.domain.current_state = state
+    expected = {} if suspect else {"expected_state": "paused", "expected_reason": "user"}
+    assert run(**{**REMOVE, **expected}, check_mode=True)["changed"] is True
+    assert switchover.read_note(UUID).suspect is False
+    assert run(**{**REMOVE, **expected})["changed"] is True
+    assert switchover.read_note(UUID).suspect is suspect
+
+
 def test_a_transient_copy_has_no_definition(api: FakeLibvirt, run: t.Callable[..., Answer]) -> None:
     api.domain.current_state, api.domain.persistent = [1, 6], False
     assert run(**REMOVE)["changed"] is True
