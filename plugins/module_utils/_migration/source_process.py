@@ -37,11 +37,11 @@ class SourceProcess:
             process = cls(os.pidfd_open(pid))
         except (OSError, ValueError):
             return None
-        # Only now the number cannot be given to another process any more, so only now it is asked whose it is.
         try:
             words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
         except OSError:
             words = []
+        # A number goes to another process only when its own has ended, so one that still runs is the one whose words were read.
         if uuid.encode("ascii") in words and not process.has_ended(0):
             return process
         process.close()

@@ -60,6 +60,16 @@ def test_a_process_that_has_ended_before_is_not_taken_for_it(emulator: Emulator)
     assert SourceProcess.find("web1", UUID) is None
 
 
+def test_a_number_that_changes_hands_in_between_is_noticed(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    former = emulator(UUID)
+    descriptor = os.pidfd_open(former.pid)
+    former.kill()
+    former.wait()
+    emulator(UUID)
+    monkeypatch.setattr(os, "pidfd_open", lambda _pid: descriptor)
+    assert SourceProcess.find("web1", UUID) is None
+
+
 @pytest.mark.parametrize("content", ["", "no number", "4194305"])
 def test_where_there_is_no_such_process_nothing_is_found(content: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(source_process, "PID_FILES", tmp_path)
