@@ -16,7 +16,7 @@ import typing as t
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.command import CommandResult
+from ansible_collections.lunshift.migration.plugins.module_utils._command import CommandResult
 from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.host import Host
 from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.identity import Identity
 from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.probe import Answer

@@ -17,8 +17,8 @@ import os
 import time
 import typing as t
 
+from ansible_collections.lunshift.migration.plugins.module_utils._command import CommandResult, has_command, run_command
 from ansible_collections.lunshift.migration.plugins.module_utils._iscsi import sg_inquiry
-from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.command import CommandResult, has_command, run_command
 from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.identity import Identity
 
 _FIRST_PAUSE_S = 0.01

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import typing as t
 
+from ansible_collections.lunshift.migration.plugins.module_utils._command import RC_NOT_FOUND, RC_TIMED_OUT, CommandResult
 from ansible_collections.lunshift.migration.plugins.module_utils._errors import MigrationError
-from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.command import RC_NOT_FOUND, RC_TIMED_OUT, CommandResult
 from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.host import Host
 from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.session import Target
 

@@ -19,8 +19,8 @@ import socket
 import time
 import typing as t
 
+from ansible_collections.lunshift.migration.plugins.module_utils._command import run_command
 from ansible_collections.lunshift.migration.plugins.module_utils._errors import MigrationError
-from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.command import run_command
 from ansible_collections.lunshift.migration.plugins.module_utils._libvirt.connection import Connection, open_connection
 from ansible_collections.lunshift.migration.plugins.module_utils._libvirt.domain import read_host
 from ansible_collections.lunshift.migration.plugins.module_utils._migration import peers

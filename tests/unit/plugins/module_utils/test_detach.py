@@ -7,8 +7,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from ansible_collections.lunshift.migration.plugins.module_utils._command import CommandResult
 from ansible_collections.lunshift.migration.plugins.module_utils._errors import InputError, MigrationError
-from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.command import CommandResult
 from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.in_use import users_of, with_partitions
 from ansible_collections.lunshift.migration.tests.unit.fake_host import IQN, PORTAL, Bench, Killed, identity, volume
 

@@ -13,16 +13,16 @@ import time
 from pathlib import Path
 
 import pytest
-from ansible_collections.lunshift.migration.plugins.module_utils._connection_info import Chap
-from ansible_collections.lunshift.migration.plugins.module_utils._errors import MigrationError
-from ansible_collections.lunshift.migration.plugins.module_utils._iscsi import iscsiadm, node_record
-from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.command import (
+from ansible_collections.lunshift.migration.plugins.module_utils._command import (
     RC_NOT_FOUND,
     RC_TIMED_OUT,
     CommandResult,
     has_command,
     run_command,
 )
+from ansible_collections.lunshift.migration.plugins.module_utils._connection_info import Chap
+from ansible_collections.lunshift.migration.plugins.module_utils._errors import MigrationError
+from ansible_collections.lunshift.migration.plugins.module_utils._iscsi import iscsiadm, node_record
 from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.session import Target
 from ansible_collections.lunshift.migration.tests.unit.fake_host import FakeHost
 
