@@ -44,6 +44,14 @@ options:
     type: list
     elements: dict
     default: []
+  destination_stale:
+    description:
+      - Nodes among O(destination_luns) that do not count, for they are no longer the volumes that the kernel has on record
+        (RV(lunshift.migration.iscsi_volume#module:stale)).
+    type: list
+    elements: str
+    default: []
+    version_added: 0.2.0
   fingerprints:
     description:
       - Samples of the content. V(source) and V(destination) each are a list of readings in the order of time, and a reading leads from
@@ -117,11 +125,12 @@ def identity_verdict(
     source_luns: list[dict[str, t.Any]] | None = None,
     destination_luns: list[dict[str, t.Any]] | None = None,
     fingerprints: dict[str, t.Any] | None = None,
+    destination_stale: list[str] | None = None,
 ) -> dict[str, t.Any]:
     for name, value, kind in (("the input", source, dict), ("destination", destination, dict), ("accepted", accepted or [], list)):
         if not isinstance(value, kind):
             raise InputError([f"{name} is no {kind.__name__}, but {type(value).__name__}"])
-    return verdict(source, destination, accepted or [], source_luns or [], destination_luns or [], fingerprints)
+    return verdict(source, destination, accepted or [], source_luns or [], destination_luns or [], fingerprints, destination_stale or [])
 
 
 class FilterModule:

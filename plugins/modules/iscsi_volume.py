@@ -210,6 +210,17 @@ volumes:
     unproven:
       description: Why there is no identity. V(null) when there is one.
       type: str
+stale:
+  description:
+    - Disks of before the call that the kernel had on record as other volumes than the target showed there by then. Linux does not notice
+      when an array takes a LUN away, or gives its number to another volume.
+    - They are those at the places of O(volumes), which were replaced, and those with the ids of one of O(volumes), which are left alone,
+      with a warning. No disk is asked that has other ids on record.
+  returned: success
+  type: list
+  elements: str
+  sample: [/dev/sdc]
+  version_added: 0.2.0
 actions:
   description: What was done, or would be done in check mode, in order. Empty when nothing had to be done.
   returned: success

@@ -21,6 +21,7 @@ from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.host imp
 from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.identity import Identity
 from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.probe import Answer
 from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.request import parse_requests
+from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.sg_inquiry import NoDiskError
 from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.volumes import (
     Call,
     Outcome,
@@ -101,6 +102,8 @@ class FakeHost(Host):
         # With find_multipaths strict a map is made only of what stands in the file of WWIDs.
         self.strict = False
         self.busy: set[str] = set()
+        # Disks that give no answer.
+        self.silent: set[str] = set()
         self.flushed: list[str] = []
         self.now_s = 1000.0
         self._planned: list[tuple[float, t.Callable[[], object]]] = []
@@ -182,8 +185,10 @@ class FakeHost(Host):
 
     def ask_unit(self, node: str) -> Identity:
         target, lun, _by_path = self._disks[os.path.basename(node)]
+        if os.path.basename(node) in self.silent:
+            raise OSError(5, "Input/output error")
         if lun not in target.luns:
-            raise OSError(f"{node} has no disk behind it any more")
+            raise NoDiskError(f"{node} has no disk behind it any more")
         return target.luns[lun]
 
     def node_number(self, node: str) -> str | None:

@@ -16,6 +16,7 @@ from ansible_collections.lunshift.migration.plugins.module_utils._errors import 
 from ansible_collections.lunshift.migration.plugins.module_utils._iscsi import node_record
 from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.host import Host
 from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.in_use import users_of, with_partitions
+from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.lookalikes import ids_on_record
 from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.multipath import Map, daemon_runs, map_above, wwid_of
 from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.request import VolumeRequest
 from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.session import (
@@ -27,7 +28,6 @@ from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.session 
     target_of,
     unit_of,
 )
-from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.vpd import unit_serial_from_page80, wwid_from_page83
 from ansible_collections.lunshift.migration.plugins.module_utils._operation import MadePath, MadeTarget, Record
 
 ABSENT = "absent"
@@ -88,6 +88,10 @@ class AttachPlan:
             *(f"remove the stale multipath map {found.name}" for found in self.stale_maps),
             *(action for target in self.targets for action in target.actions()),
         ]
+
+    @property
+    def stale_disks(self) -> list[str]:
+        return list(_stale_disks(self.targets))
 
     def places(self, serial: str) -> list[tuple[Target, int]]:
         """Where the volume is, one entry for each of its paths."""
@@ -213,11 +217,9 @@ def _state(host: Host, unit: Unit, disk: str | None) -> str:
         live = host.ask_unit(f"/dev/{disk}")
     except OSError:
         return STALE
-    page83, page80 = host.read_bytes(f"{unit.base}/vpd_pg83"), host.read_bytes(f"{unit.base}/vpd_pg80")
-    known = (wwid_from_page83(page83) if page83 else None, unit_serial_from_page80(page80) if page80 else None)
     above = map_above(host, disk)
     named_after = wwid_of(live.wwid)
-    if known != (live.wwid, live.unit_serial) or (above and named_after and above.wwid != named_after):
+    if ids_on_record(host, unit.base) != (live.wwid, live.unit_serial) or (above and named_after and above.wwid != named_after):
         return STALE
     sizes = {known_size_bytes(host, device) for device in (disk, above.device if above else disk)}
     return PRESENT if sizes == {live.size_bytes} else RESIZED

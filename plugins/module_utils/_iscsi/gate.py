@@ -72,16 +72,19 @@ def verdict(
     source_luns: Luns = (),
     destination_luns: Luns = (),
     fingerprints: Readings | None = None,
+    destination_stale: t.Collection[str] = (),
 ) -> dict[str, t.Any]:
     """Compare the identities that both hosts gave for each volume.
 
     ``source`` and ``destination`` lead from the serial (or whatever names the volume on both hosts) to an identity, or to
     None where nothing could be read. ``source_luns`` and ``destination_luns`` are the identities of every LUN that the host
     sees, one each. ``accepted`` names volumes that the operator takes on trust; that never covers a mismatch.
+    ``destination_stale`` are nodes of the destination that are no longer what the kernel has on record.
     """
     readings = fingerprints or {}
     here = _host("source", source, source_luns, readings.get("source", ()))
-    there = _host("destination", destination, destination_luns, readings.get("destination", ()))
+    visible = [lun for lun in destination_luns if not _is_stale(lun, destination_stale)]
+    there = _host("destination", destination, visible, readings.get("destination", ()))
     volumes: dict[str, dict[str, t.Any]] = {}
     for serial in sorted({*source, *destination}):
         case = _examine(serial, here, there)
@@ -118,6 +121,11 @@ def _host(name: str, seen: Seen, luns: Luns, readings: t.Sequence[t.Mapping[str,
     joined = {each: content.join_readings([reading[each] for reading in readings if each in reading]) for each in names}
     unread = len(volumes) - len(asked)
     return _Host(name, volumes, len(visible) + len(unlisted) + unread, frozenset(shared), joined)
+
+
+def _is_stale(lun: t.Mapping[str, t.Any], nodes: t.Collection[str]) -> bool:
+    paths = lun.get("paths") or ()
+    return bool(paths) and all(f"/dev/{path.get('node')}" in nodes for path in paths)
 
 
 def _distinct(luns: Luns) -> list[Identity]:

@@ -145,10 +145,13 @@ class Session:
                     f" {self._timeout_s} s; check the target",
                     error_id="portal_silent",
                 )
+            credentials = " and the CHAP credentials"
+            if not self._chap:
+                credentials = "; if it asks for CHAP, give auth_username and auth_password in the volume's connection info"
             raise LoginError(
                 f"cannot log in to {self._way.iqn} at portal {self._way.portal} as initiator {self._initiator_iqn}"
                 f"{' with CHAP user ' + self._chap.username if self._chap else ' without CHAP'}: {cause};"
-                " ask for the export to this host, or check the target's access list and the CHAP credentials",
+                f" ask for the export to this host, or check the target's access list{credentials}",
                 error_id="login_failed",
             )
         return self

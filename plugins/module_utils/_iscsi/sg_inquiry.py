@@ -38,6 +38,10 @@ _SERVICE_ACTION_IN_16 = 0x9E
 _READ_CAPACITY_16 = 0x10
 
 
+class NoDiskError(OSError):
+    """The target answers, and has no disk at this number (any more)."""
+
+
 class _Request(ctypes.Structure):
     """C(struct sg_io_hdr) of the kernel."""
 
@@ -73,7 +77,7 @@ def ask(node: str) -> Identity:
     try:
         inquiry = parse_inquiry(_command(descriptor, bytes([_INQUIRY, 0, 0, 0, 96, 0]), 96) or b"")
         if not inquiry.is_disk:
-            raise OSError(f"{node} has no disk behind it any more")
+            raise NoDiskError(f"{node} has no disk behind it any more")
         capacity = parse_capacity16(
             _command(descriptor, bytes([_SERVICE_ACTION_IN_16, _READ_CAPACITY_16, *[0] * 8, 0, 0, 0, 32, 0, 0]), 32) or b""
         )
@@ -134,4 +138,4 @@ def _sense_key(sense: bytes) -> int:
     return sense[1] & 0x0F if sense[0] & 0x7F in (0x72, 0x73) else sense[2] & 0x0F
 
 
-__all__ = ("ask",)
+__all__ = ("NoDiskError", "ask")

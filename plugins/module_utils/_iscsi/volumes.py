@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import typing as t
 from dataclasses import dataclass, field, replace
 
@@ -26,6 +27,7 @@ from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.detach i
 )
 from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.host import Host
 from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.identity import Identity
+from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.lookalikes import Lookalike, find_lookalikes
 from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.multipath import by_id_of, wwid_of
 from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.ready import Attached, identity_differences, wait_ready
 from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.request import KERNEL, VolumeRequest
@@ -79,13 +81,14 @@ class Call:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a call did or would do. ``before`` and ``after`` are states by serial."""
+    """What a call did or would do. ``before`` and ``after`` are states by serial, ``stale`` are nodes as they were before."""
 
     actions: t.Sequence[str]
     volumes: t.Mapping[str, t.Mapping[str, t.Any]]
     before: t.Mapping[str, str]
     after: t.Mapping[str, str]
     warnings: t.Sequence[str] = ()
+    stale: t.Sequence[str] = ()
 
     def to_dict(self) -> dict[str, t.Any]:
         return {
@@ -94,6 +97,7 @@ class Outcome:
             "actions": list(self.actions),
             "volumes": dict(self.volumes),
             "device_path": {serial: volume["device_path"] for serial, volume in self.volumes.items()},
+            "stale": list(self.stale),
             "diff": {"before": dict(self.before), "after": dict(self.after)},
         }
 
@@ -114,6 +118,7 @@ def attach_volumes(call: Call, requests: t.Sequence[VolumeRequest], ask: t.Calla
             volumes.update(_predicted(call, kernel, plan, ask))
         else:
             volumes.update(_attached(call, kernel, plan, known))
+        lookalikes = _lookalikes(call.host, volumes, plan)
         listed = at_boot.serials(call.host)
         boot_actions = _choose_boot(call, kernel, plan, volumes)
     wanted = listed if call.at_boot is None else {request.serial for request in kernel if call.at_boot}
@@ -122,13 +127,25 @@ def attach_volumes(call: Call, requests: t.Sequence[VolumeRequest], ask: t.Calla
         volumes={request.serial: {**volumes[request.serial], "at_boot": request.serial in wanted} for request in requests},
         before={request.serial: _word(plan.attached_before(request.serial), request.serial in listed) for request in kernel},
         after={request.serial: _word(True, request.serial in wanted) for request in kernel},
-        warnings=[
-            f"volume {request.serial}: multipathd does not run on this host, so only the first of {len(request.connection.paths)} paths"
-            f" is used, {target_of(request.connection.paths[0])}; start multipathd for all of them"
-            for request in kernel
-            if len(plan.places(request.serial)) < len(request.connection.paths)
-        ],
+        stale=[f"/dev/{disk}" for disk in (*plan.stale_disks, *(each.disk for each in lookalikes))],
+        warnings=[*(str(each) for each in lookalikes), *_unused_paths(kernel, plan)],
     )
+
+
+def _lookalikes(host: Host, volumes: t.Mapping[str, t.Mapping[str, t.Any]], plan: AttachPlan) -> list[Lookalike]:
+    """Disks that claim to be one of the volumes and are not, but for those that the plan deals with."""
+    identities = {serial: Identity.from_dict(volume["identity"]) for serial, volume in volumes.items() if volume["identity"]}
+    nodes = {node for volume in volumes.values() for node in volume["nodes"]}
+    return find_lookalikes(host, identities, {*(os.path.basename(node) for node in nodes), *plan.stale_disks})
+
+
+def _unused_paths(requests: t.Sequence[VolumeRequest], plan: AttachPlan) -> t.Iterator[str]:
+    for request in requests:
+        if len(plan.places(request.serial)) < len(request.connection.paths):
+            yield (
+                f"volume {request.serial}: multipathd does not run on this host, so only the first of {len(request.connection.paths)} paths"
+                f" is used, {target_of(request.connection.paths[0])}; start multipathd for all of them"
+            )
 
 
 def _word(attached: bool, at_boot_too: bool) -> str:

@@ -203,7 +203,12 @@ def _identities(seen: Seen, intent: Intent, identities: t.Mapping[str, t.Any], l
     there = {key: attached[key].get("identity") for key in live if key in attached}
     known = {key: identity for key, identity in identities.items() if key in intent.destination_connections}
     verdict = gate.verdict(
-        known, there, intent.accept_unproven, seen.source_devices.get("luns") or [], seen.destination_devices.get("luns") or []
+        known,
+        there,
+        intent.accept_unproven,
+        seen.source_devices.get("luns") or [],
+        seen.destination_devices.get("luns") or [],
+        destination_stale=seen.attached.get("stale") or (),
     )
     for key, each in verdict["volumes"].items():
         reason = attached.get(key, {}).get("unproven")

@@ -183,7 +183,7 @@ def check(lab: Lab, name: str) -> dict[str, t.Any]:
     contents = {}
     for disk in guest.disks:
         if disk.written:
-            contents[disk.volume] = _read_disk(lab, guest, disk, volumes[disk.volume].serial if disk.has_serial else "")
+            contents[disk.volume] = _read_disk(lab, guest, disk, guest_disks.serial_of(disk, volumes))
     unchanged = {
         volume: verify.fingerprint(storage.volume_path(lab, volume)) == before
         for volume, before in guest.other_volumes.items()

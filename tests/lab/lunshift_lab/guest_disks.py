@@ -23,7 +23,16 @@ Infos = t.Mapping[str, t.Mapping[str, t.Any]]
 
 # Room on the volume for what the format needs beside the guest's data.
 FORMAT_MIB = 4
-WORDS = "kernel, libiscsi, scsi, cdrom, luks, qcow2, base=VOLUME, hidden-base=VOLUME, no-serial"
+WORDS = "kernel, libiscsi, scsi, cdrom, luks, qcow2, base=VOLUME, hidden-base=VOLUME, no-serial, serial=TEXT"
+_MEANING: t.Mapping[str, dict[str, t.Any]] = {
+    "kernel": {"initiator": "kernel"},
+    "libiscsi": {"initiator": "libiscsi"},
+    "scsi": {"bus": "scsi"},
+    "cdrom": {"bus": "sata"},
+    "luks": {"image": "luks"},
+    "qcow2": {"image": "qcow2"},
+    "no-serial": {"has_serial": False},
+}
 
 
 @dataclass(frozen=True)
@@ -31,7 +40,7 @@ class Disk:
     """A volume as the guest has it. ``initiator`` is who opens it at the start: "kernel" or "libiscsi".
 
     ``image`` is what the volume holds for the guest. ``bases`` are the volumes below a qcow2 image, the last of them raw;
-    ``hidden`` says that only the image's header names them.
+    ``hidden`` says that only the image's header names them. ``serial`` is another one than the volume's.
     """
 
     volume: str
@@ -42,6 +51,7 @@ class Disk:
     bases: tuple[str, ...] = ()
     hidden: bool = False
     has_serial: bool = True
+    serial: str | None = None
 
     @property
     def written(self) -> bool:
@@ -72,14 +82,10 @@ def _parse(host: str, argument: str, letters: t.Mapping[str, t.Iterator[str]]) -
     bases: list[str] = []
     for word in words:
         name, equals, value = word.partition("=")
-        if word in ("kernel", "libiscsi"):
-            values["initiator"] = word
-        elif word in ("scsi", "cdrom"):
-            values["bus"] = "scsi" if word == "scsi" else "sata"
-        elif word in ("luks", "qcow2"):
-            values["image"] = word
-        elif word == "no-serial":
-            values["has_serial"] = False
+        if word in _MEANING:
+            values.update(_MEANING[word])
+        elif equals and name == "serial":
+            values["serial"] = value
         elif equals and name in ("base", "hidden-base"):
             bases.append(value)
             values["hidden"] = name == "hidden-base"
@@ -190,13 +196,18 @@ def to_xml(disk: Disk, infos: Infos, volumes: t.Mapping[str, storage.Volume]) ->
     encryption = ""
     if disk.image == "luks":
         encryption = f"<encryption format='luks'><secret type='passphrase' usage='{passphrase_usage(disk.volume)}'/></encryption>"
-    serial = f"<serial>{volumes[disk.volume].serial}</serial>" if disk.has_serial else ""
+    serial = f"<serial>{serial_of(disk, volumes)}</serial>" if disk.has_serial else ""
     readonly = "" if disk.written else "<readonly/>"
     return (
         f"    <disk type='{_kind(disk)}' device='{device}'>{driver}{io}/>{_source(disk, disk.volume, infos, volumes, encryption)}"
         f"{'' if disk.hidden else _below(disk, disk.bases, infos, volumes)}"
         f"<target dev='{disk.target}' bus='{disk.bus}'/>{serial}{readonly}</disk>"
     )
+
+
+def serial_of(disk: Disk, volumes: t.Mapping[str, storage.Volume]) -> str:
+    """The serial that domain and guest see, empty for a disk without one."""
+    return (disk.serial or volumes[disk.volume].serial) if disk.has_serial else ""
 
 
 def cdrom_xml(path: str, target: str) -> str:

@@ -68,3 +68,9 @@ def test_an_encrypted_disk_names_its_passphrase_and_a_nameless_one_no_serial() -
     assert xml.find("source/encryption/secret").get("usage") == "lunshift-lab-luks-a"
     assert xml.findtext("serial") == "serial-a"
     assert ET.fromstring(guest_disks.to_xml(nameless, INFOS, VOLUMES)).find("serial") is None
+
+
+def test_a_serial_that_is_not_the_volumes() -> None:
+    disks = guest_disks.parse("hosta", ["a:serial=twin", "b:serial=twin", "c:no-serial"])
+    assert [guest_disks.serial_of(disk, VOLUMES) for disk in disks] == ["twin", "twin", ""]
+    assert {ET.fromstring(guest_disks.to_xml(disk, INFOS, VOLUMES)).findtext("serial") for disk in disks[:2]} == {"twin"}

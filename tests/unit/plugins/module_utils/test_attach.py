@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import typing as t
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,8 @@ from ansible_collections.lunshift.migration.tests.unit.fake_host import (
     Killed,
     connection_info,
     identity,
+    page80,
+    page83,
     volume,
 )
 
@@ -210,6 +213,54 @@ def test_a_stale_disk_is_replaced(bench: Bench) -> None:
     outcome = bench.attach(volume("new", 1, expected=identity(8)))
     assert outcome.actions[0] == f"remove the stale disk sda at LUN 1 of {IQN} at {PORTAL}"
     assert outcome.to_dict()["volumes"]["new"]["identity"]["wwid"] == identity(8).wwid
+
+
+def test_a_stale_disk_that_claims_to_be_the_volume_is_told_and_left(bench: Bench) -> None:
+    """The volume had LUN 1, and has LUN 4 now; the one number goes to nobody, the other to another volume."""
+    target = bench.host.targets[PORTAL, IQN]
+    bench.attach(volume("vol1", 1), volume("vol2", 2), operation_id="earlier")
+    target.luns = {2: identity(8), 4: identity(1), 5: identity(2)}
+    predicted = bench.attach(volume("vol1", 4), check=True).to_dict()
+    assert predicted["stale"] == []  # nobody answers: what it is cannot be known yet
+    result = bench.attach(volume("vol1", 4), volume("vol2", 5)).to_dict()
+    assert result["stale"] == ["/dev/sda", "/dev/sdb"]
+    assert [warning.partition(";")[0] for warning in result["warnings"]] == [
+        "the kernel still takes sda for volume vol1, but behind it is no disk any more",
+        "the kernel still takes sdb for volume vol2, but behind it is another volume",
+    ]
+    assert "echo 1 >/sys/block/sdb/device/delete" in result["warnings"][1]
+    assert bench.host.disks() == ["sda", "sdb", "sdc", "sdd"]
+    bench.host._put("/etc/iscsi/initiatorname.iscsi", "InitiatorName=iqn.2026-11.example:host\n")
+    bench.answers["vol1"] = Answer(identity=identity(1))
+    assert bench.attach(volume("vol1", 6), check=True).to_dict()["stale"] == ["/dev/sda"]
+
+
+def test_a_disk_that_is_replaced_is_told_as_it_was_before(bench: Bench) -> None:
+    bench.attach(volume("vol1", 1), volume("vol2", 2), operation_id="earlier")
+    bench.host.targets[PORTAL, IQN].luns = {1: identity(8), 2: identity(1)}
+    result = bench.attach(volume("new", 1), volume("vol1", 2)).to_dict()
+    assert (result["stale"], result.get("warnings")) == (["/dev/sda", "/dev/sdb"], None)
+    assert bench.host.disks() == ["sda", "sdb"]
+    assert bench.attach(volume("new", 1), volume("vol1", 2)).to_dict()["stale"] == []
+
+
+def test_a_double_is_no_stale_disk(bench: Bench) -> None:
+    """A volume with the same ids at another number, and one that gives no answer: their ids have to count as shared."""
+    target = bench.host.targets[PORTAL, IQN]
+    target.luns[2] = identity(1)
+    bench.attach(volume("other", 2), volume("silent", 3))
+    for name, page in (("vpd_pg80", page80), ("vpd_pg83", page83)):
+        bench.host._put(f"/sys/class/block/sdb/device/{name}", page(identity(1)))
+    bench.host.silent.add("sdb")
+    assert bench.attach(volume("vol1", 1)).to_dict()["stale"] == []
+
+
+def test_ids_that_prove_nothing_make_no_lookalike(bench: Bench) -> None:
+    target = bench.host.targets[PORTAL, IQN]
+    target.luns[1] = replace(identity(1), wwid="naa.60000000000000000e00000000010001", unit_serial="beaf11")
+    bench.attach(volume("old", 1))
+    target.luns = {4: target.luns[1]}
+    assert bench.attach(volume("vol1", 4)).to_dict()["stale"] == []
 
 
 def test_a_stale_disk_in_use_is_refused(bench: Bench) -> None:

@@ -188,6 +188,16 @@ def test_paths_to_one_lun_are_no_duplicates() -> None:
     assert judge(identity(), identity(), source_luns=luns)[0] == "unproven"
 
 
+def test_a_stale_disk_does_not_make_ids_shared() -> None:
+    def lun(*nodes: str) -> dict[str, t.Any]:
+        return {**identity(), "paths": [{"iqn": "iqn.2026-11.a:a", "lun": 273, "node": node} for node in nodes]}
+
+    assert judge(identity(), identity(), destination_luns=[lun("sdc"), identity()])[0] == "unproven"
+    assert judge(identity(), identity(), destination_luns=[lun("sdc"), identity()], destination_stale=["/dev/sdc"])[0] == "proven"
+    # One of its paths is what it says.
+    assert judge(identity(), identity(), destination_luns=[lun("sdc", "sdd"), identity()], destination_stale=["/dev/sdc"])[0] == "unproven"
+
+
 def test_nothing_to_compare_is_fine() -> None:
     assert verdict({}, {}) == {"ok": True, "error_id": None, "volumes": {}, "table": [], "message": ""}
 
