@@ -336,6 +336,8 @@ class FakeHost(Host):
     def _remove_disk(self, disk: str) -> None:
         _target, _lun, by_path = self._disks.pop(disk)
         unit = os.path.realpath(self.at(f"/sys/class/block/{disk}/device"))
+        for device in self.map_devices():
+            Path(self.at(f"/sys/class/block/{device}/slaves/{disk}")).unlink(missing_ok=True)
         shutil.rmtree(unit)
         Path(self.at(f"/sys/class/block/{disk}")).unlink()
         Path(self.at(f"/dev/{disk}")).unlink()
@@ -344,7 +346,8 @@ class FakeHost(Host):
 
     def _add_to_map(self, disk: str, unit: Identity) -> None:
         """One map per WWID: with find_multipaths strict of what is remembered, else from the second path on."""
-        same = [name for name, (target, lun, _by_path) in self._disks.items() if target.luns[lun].wwid == unit.wwid]
+        # Of a stale disk multipathd knows no more than the kernel.
+        same = [name for name in self._disks if self.read_bytes(f"/sys/class/block/{name}/device/vpd_pg83") == page83(unit)]
         wwid = f"3{(unit.wwid or '').partition('.')[2]}"
         if wwid not in self.wwids():
             if self.strict or len(same) < 2:

@@ -22,9 +22,15 @@ from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.attach_p
     PlannedPath,
     PlannedTarget,
 )
-from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.detach import plan_removal, removal_of_record, remove
+from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.detach import (
+    plan_removal,
+    removal_of_record,
+    remove,
+    wait_forgotten,
+)
 from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.host import Host
 from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.multipath import (
+    daemon_runs,
     map_above,
     remember,
     remembers,
@@ -91,6 +97,7 @@ def attach(host: Host, requests: t.Sequence[VolumeRequest], plan: AttachPlan, jo
     failures = _Failures()
     journal.begin()
     _remove_stale_maps(host, plan, failures, timeout_s)
+    _remove_stale_disks(host, plan, failures, timeout_s)
     _each(plan.targets, lambda target: _open_target(host, target, journal, failures, timeout_s))
     # The second path is what makes a map, so the WWID is known, and written down, before it comes.
     several = [request for request in requests if len(plan.places(request.serial)) > 1 and not plan.attached_before(request.serial)]
@@ -164,6 +171,36 @@ def _remove_stale_maps(host: Host, plan: AttachPlan, failures: _Failures, timeou
         except MigrationError as exc:
             for serial in {path.serial for target in plan.targets for path in target.paths if path.disk in found.disks}:
                 failures.add(serial, exc)
+
+
+def _remove_stale_disks(host: Host, plan: AttachPlan, failures: _Failures, timeout_s: float) -> None:
+    """All of them before anything is scanned: one may claim to be a volume that comes in, and multipath would make it a path of that."""
+    removed = []
+    for target in plan.targets:
+        for path in target.paths:
+            if path.state == STALE and path.serial not in failures.errors:
+                try:
+                    _remove_stale_disk(host, target.target, path)
+                    removed.append(path)
+                except (MigrationError, OSError) as exc:
+                    failures.add(path.serial, exc)
+    if not removed or not daemon_runs(host):
+        return
+    try:
+        wait_forgotten(host, [path.disk for path in removed if path.disk], timeout_s)
+    except MigrationError as exc:
+        for path in removed:
+            failures.add(path.serial, exc)
+
+
+def _remove_stale_disk(host: Host, target: Target, path: PlannedPath) -> None:
+    unit = unit_of(host, _session(host, target), path.lun)
+    if unit is None:
+        return
+    host.write(f"{unit.base}/delete", "1")
+    if not host.wait_for(lambda: not host.exists(unit.base), _LOGIN_TIMEOUT_S):
+        message = f"volume {path.serial}: the stale disk {path.disk} does not go away; see the kernel's log"
+        raise MigrationError(message, error_id="device_left")
 
 
 def _announce_map(host: Host, serial: str, place: tuple[Target, int], journal: Journal, failures: _Failures, timeout_s: float) -> None:
@@ -250,11 +287,6 @@ def _open_path(host: Host, target: Target, path: PlannedPath) -> None:
     unit = unit_of(host, session, path.lun)
     if path.state == RESIZED and unit:
         host.write(f"{unit.base}/rescan", "1")
-    if path.state == STALE and unit:
-        host.write(f"{unit.base}/delete", "1")
-        if not host.wait_for(lambda: not host.exists(unit.base), _LOGIN_TIMEOUT_S):
-            message = f"volume {path.serial}: the stale disk {path.disk} does not go away; see the kernel's log"
-            raise MigrationError(message, error_id="device_left")
     if path.state in (ABSENT, STALE):
         _scan(host, session, path.lun)
 

@@ -62,12 +62,16 @@ class TargetRemoval:
 
 @dataclass(frozen=True)
 class Removal:
-    """Volumes to take away as (serial, target, LUN), and the targets that they were on."""
+    """Volumes to take away as (serial, target, LUN), and the targets that they were on.
+
+    ``own_paths``: a multipath map that has other paths, too, keeps those and stays.
+    """
 
     places: tuple[tuple[str, Target, int], ...]
     targets: tuple[TargetRemoval, ...]
     # What multipath was made to remember; it forgets that with the volume.
     maps: tuple[MadeMap, ...] = ()
+    own_paths: bool = False
 
 
 @dataclass(frozen=True)
@@ -130,6 +134,7 @@ def removal_of_record(record: Record) -> Removal:
             for made in record.targets
         ),
         maps=record.maps,
+        own_paths=True,
     )
 
 
@@ -138,6 +143,8 @@ def plan_removal(host: Host, removal: Removal, timeout_s: float) -> RemovalPlan:
     sessions = {target: sessions_of(host, target) for target in _targets(removal)}
     paths = tuple(path for place in removal.places for path in _found_paths(host, sessions[place[1]], *place))
     maps = _maps(host, paths)
+    if removal.own_paths:
+        maps = tuple(found for found in maps if not _foreign(found, paths))
     problems = _in_use(host, paths, maps, timeout_s)
     if problems:
         raise InputError(problems, error_id="volume_in_use")
@@ -184,6 +191,11 @@ def _maps(host: Host, paths: t.Sequence[FoundPath]) -> tuple[Map, ...]:
     return tuple(dict.fromkeys(one for one in found if one))
 
 
+def _foreign(found: Map, paths: t.Sequence[FoundPath]) -> list[str]:
+    disks = {path.disk for path in paths}
+    return [disk for disk in found.disks if disk not in disks]
+
+
 def _remembered(host: Host, removal: Removal, going: t.Collection[Map]) -> tuple[MadeMap, ...]:
     staying = {found.wwid for found in maps_of(host)} - {found.wwid for found in going}
     return tuple(made for made in removal.maps if remembers(host, made.wwid) and made.wwid not in staying)
@@ -198,9 +210,8 @@ def _record_must_change(host: Host, wanted: TargetRemoval) -> bool:
 
 def _in_use(host: Host, paths: t.Sequence[FoundPath], maps: t.Sequence[Map], timeout_s: float) -> list[str]:
     problems = []
-    disks = {path.disk for path in paths if path.disk}
     for found in maps:
-        foreign = [disk for disk in found.disks if disk not in disks]
+        foreign = _foreign(found, paths)
         if foreign:
             problems.append(
                 f"multipath map {found.name} has paths that were not named: {', '.join(foreign)}; "
@@ -230,7 +241,8 @@ def remove(host: Host, plan: RemovalPlan, timeout_s: float) -> None:
 def _write_out(host: Host, plan: RemovalPlan, timeout_s: float) -> list[str]:
     failures: list[str] = []
     for path in plan.paths:
-        if not any(path.disk in found.disks for found in plan.maps):
+        # What is written to a map is the map's, which has its other paths when it stays.
+        if path.disk and map_above(host, path.disk) is None:
             _collect(failures, _flush, host, path)
     # 'multipath -f' writes out what the map holds.
     for found in plan.maps:
@@ -245,7 +257,7 @@ def _remove_disks(host: Host, plan: RemovalPlan, timeout_s: float) -> list[str]:
     for path in plan.paths:
         _collect(failures, _wait_gone, host, path, timeout_s)
     if plan.paths and daemon_runs(host):
-        _collect(failures, _wait_forgotten, host, plan.paths, timeout_s)
+        _collect(failures, wait_forgotten, host, [path.disk for path in plan.paths if path.disk], timeout_s)
     for made in plan.remembered:
         _collect(failures, forget, host, made.wwid)
     return failures
@@ -310,14 +322,12 @@ def _wait_gone(host: Host, path: FoundPath, timeout_s: float) -> None:
         )
 
 
-def _wait_forgotten(host: Host, paths: t.Sequence[FoundPath], timeout_s: float) -> None:
+def wait_forgotten(host: Host, disks: t.Iterable[str], timeout_s: float) -> None:
     """multipathd may still list a disk that has gone; a new one with its name would be taken for it."""
-    gone = {path.disk for path in paths if path.disk and not host.exists(f"/sys/class/block/{path.disk}")}
+    gone = {disk for disk in disks if not host.exists(f"/sys/class/block/{disk}")}
     argv = ["multipathd", "show", "paths", "raw", "format", "%d"]
     if not host.wait_for(lambda: not gone & set(host.run(argv, timeout_s).stdout.split()), timeout_s):
-        raise MigrationError(
-            f"multipathd still lists {', '.join(sorted(filter(None, gone)))}; run: multipathd del path NAME", error_id="device_left"
-        )
+        raise MigrationError(f"multipathd still lists {', '.join(sorted(gone))}; run: multipathd del path NAME", error_id="device_left")
 
 
 def _end_session(host: Host, target: Target, session: Session, timeout_s: float) -> list[str]:
@@ -357,4 +367,5 @@ __all__ = (
     "removal_of_record",
     "removal_of_volumes",
     "remove",
+    "wait_forgotten",
 )

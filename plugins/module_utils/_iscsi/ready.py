@@ -124,7 +124,8 @@ def _look_at_map(host: Host, disks: tuple[str, ...], named: t.Collection[str]) -
         # Two volumes with one WWID, as some arrays give by default, would be written to in turn.
         return _Found(
             missing=f"multipath map {found.name} also has {', '.join(foreign)}, no path of this volume by its connection info; name every"
-            " path in target_portals, target_iqns and target_luns, or have the array give each volume a WWID of its own"
+            " path in target_portals, target_iqns and target_luns, or have the array give each volume a WWID of its own; a disk that the"
+            " target no longer shows goes by: echo 1 >/sys/block/NAME/device/delete"
         )
     sizes = {device: host.read(f"/sys/class/block/{device}/size") or "0" for device in (found.device, *disks)}
     if len(set(sizes.values())) != 1 or "0" in sizes.values():

@@ -503,6 +503,24 @@ def test_a_map_with_one_stale_path_is_in_use(multipath: Bench) -> None:
         multipath.attach(two_paths("new"))
 
 
+def test_volumes_that_changed_their_numbers_get_no_map_with_a_stale_path(multipath: Bench) -> None:
+    """LUN 1 was vol1 and is vol2 now, and the other way round: between the scans each has the other's name."""
+    multipath.attach(volume("vol1", 1), volume("vol2", 2), operation_id="earlier")
+    multipath.host.targets[PORTAL, IQN].luns = {1: identity(2), 2: identity(1)}
+    outcome = multipath.attach(volume("vol2", 1), volume("vol1", 2))
+    assert multipath.host.map_devices() == []
+    assert outcome.to_dict()["device_path"] == {"vol2": f"{BY_PATH}1", "vol1": f"{BY_PATH}2"}
+    assert outcome.volumes["vol2"]["identity"]["wwid"] == identity(2).wwid
+
+
+def test_a_map_that_took_a_stale_disk_in_is_refused(multipath: Bench) -> None:
+    multipath.attach(volume("vol1", 1), operation_id="earlier")
+    multipath.host.targets[PORTAL, IQN].luns = {4: identity(1)}
+    with pytest.raises(MigrationError, match=r"mpatha also has sda, no path .*no longer shows goes by: echo 1 >/sys/block/NAME"):
+        multipath.attach(volume("vol1", 4))
+    assert multipath.host.disks() == ["sda"]
+
+
 def test_a_map_that_has_the_name_of_another_volume_is_stale(multipath: Bench) -> None:
     """After a rescan of the disks the kernel knows the new volume, but the map still has the old one's name."""
     multipath.attach(two_paths("old"), operation_id="old")

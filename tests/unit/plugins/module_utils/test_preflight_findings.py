@@ -385,6 +385,14 @@ def test_an_accepted_volume_and_no_gate_are_warnings() -> None:
     assert "switched off" in lines_of(judge(seen, identity_gate=False), "volumes", "warning")
 
 
+def test_a_stale_disk_on_the_destination_is_no_double() -> None:
+    luns = [{**IDENTITY, "paths": [{"iqn": "iqn.2026-11.a:a", "lun": lun, "node": node}]} for lun, node in ((7, "sda"), (9, "sdc"))]
+    seen = changed(clean(), "destination_devices.luns", luns)
+    assert "shared by several volumes" in lines_of(judge(seen), "volumes", "unproven")
+    seen["attached"]["stale"] = ["/dev/sdc"]
+    assert not lines_of(judge(seen), "volumes", "unproven")
+
+
 def test_a_timeout_that_is_too_short() -> None:
     assert "more than the timeout of 5 s" in lines_of(judge(clean(), timeout_s=5), "convergence", "warning")
 
