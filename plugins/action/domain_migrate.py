@@ -79,9 +79,10 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         lines = ProgressLines(prefix_of(self, task_vars), lambda progress: f"{label}: {describe_progress(progress)}", show_for(self))
         moved = LeasedJob(self, task_vars, str(operation_id), _lease_s(arguments), lines).run(arguments)
         summary = describe_result(moved)
+        # The error of a migration that failed tells the last of them.
+        for step in [] if moved.get("failed") else moved.get("steps", []):
+            lines.say(f"{label}: {step}")
         if summary:
-            for step in moved.get("steps", []):
-                lines.say(f"{label}: {step}")
             lines.say(f"{label}: {summary}")
         return {**result, **moved}
 

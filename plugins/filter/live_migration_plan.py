@@ -64,6 +64,11 @@ options:
     type: bool
     default: false
     version_added: 0.2.0
+  postcopy:
+    description: Whether the operator allowed post-copy, which the destination's kernel may not.
+    type: bool
+    default: false
+    version_added: 0.2.0
 seealso:
   - module: lunshift.migration.domain_info
 """
@@ -102,6 +107,7 @@ def live_migration_plan(
     destination_connections: dict[str, t.Any] | None = None,
     eject: list[str] | None = None,
     require_error_policy: bool = False,
+    postcopy: bool = False,
 ) -> dict[str, t.Any]:
     return plan(
         source=source,
@@ -115,6 +121,7 @@ def live_migration_plan(
         destination_connections=destination_connections,
         eject=eject or [],
         require_error_policy=require_error_policy,
+        postcopy=postcopy,
     )
 
 

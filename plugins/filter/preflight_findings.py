@@ -72,6 +72,10 @@ options:
     description: Seconds after which the migration would be aborted; V(0) for never.
     type: int
     default: 0
+  postcopy:
+    description: Whether the operator allowed post-copy.
+    type: bool
+    default: false
   complete:
     description: Whether the destination was asked about the whole domain, as P(lunshift.migration.preflight_xml#filter) told.
     type: bool

@@ -84,7 +84,7 @@ exists:
   description:
     - Whether the host has such a domain.
     - When not, of the other values only RV(name) and RV(uuid) (as asked for), RV(state) (null), RV(switchover), RV(host),
-      RV(secrets), RV(other_users) and RV(missing_files) are given.
+      RV(secrets), RV(other_users), RV(missing_files) and RV(postcopy_problem) are given.
   returned: success
   type: bool
 name:
@@ -248,6 +248,11 @@ missing_files:
   returned: success
   type: list
   elements: str
+  version_added: 0.2.0
+postcopy_problem:
+  description: Why this host's QEMU could not take a domain by post-copy, with the remedy; null when nothing is known against it.
+  returned: success
+  type: str
   version_added: 0.2.0
 host:
   description: The host as its libvirt sees it.

@@ -117,7 +117,8 @@ options:
         O(progress_timeout). When the migration fails after all, the guest goes on on the source.
       - V(postcopy) lets the guest go on on the destination at once, and sends the rest of its memory after it. From then on the migration
         cannot be aborted, and B(when the network or either host fails before its end, the guest is lost), with what it had in memory; it
-        runs slowly meanwhile. Choosing it allows that. It needs C(vm.unprivileged_userfaultfd=1) on both hosts.
+        runs slowly meanwhile. Choosing it allows that. It needs C(vm.unprivileged_userfaultfd=1) on the destination, or libvirt 10.1,
+        QEMU 8.0 and Linux 6.1 there. M(lunshift.migration.domain_info) on the destination tells whether that is so.
     type: str
     choices: [abort, force, postcopy]
     default: abort

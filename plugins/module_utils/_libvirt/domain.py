@@ -23,6 +23,7 @@ from ansible_collections.lunshift.migration.plugins.module_utils._libvirt.names 
     secret_usage_type,
     version,
 )
+from ansible_collections.lunshift.migration.plugins.module_utils._libvirt.postcopy import postcopy_problem
 
 LISTENING_GRAPHICS = ("vnc", "spice")
 
@@ -254,7 +255,12 @@ def other_users(connection: Connection, sources: t.Collection[str], uuid: str | 
 
 def describe(connection: Connection, name: str | None, uuid: str | None) -> dict[str, t.Any]:
     """What domain_info returns: plain types without secrets."""
-    of_host = {"host": read_host(connection), "secrets": read_secrets(connection)}
+    handle, call = connection.handle, connection.translate
+    of_host = {
+        "host": read_host(connection),
+        "secrets": read_secrets(connection),
+        "postcopy_problem": postcopy_problem(int(call(handle.getLibVersion)), int(call(handle.getVersion))),
+    }
     domain = find_domain(connection, name, uuid)
     if domain is None:
         return {"exists": False, "name": name, "uuid": uuid, "state": None, **of_host}

@@ -62,7 +62,8 @@ _REMEDIES: tuple[tuple[str, str], ...] = (
     ),
     (
         r"Postcopy is not supported",
-        "The kernel does not let QEMU do post-copy: set vm.unprivileged_userfaultfd=1 on both hosts, or choose another timeout_action",
+        "The destination's kernel does not let QEMU do post-copy: set vm.unprivileged_userfaultfd=1 there (a kernel without that setting"
+        " cannot do it at all), or choose another timeout_action",
     ),
     (
         r"Unsupported compression method|not compatible with|[Mm]ultifd",

@@ -123,6 +123,13 @@ _POSTCOPY_BROKEN = _Case(
     "a post-copy migration did not end, and the guest's memory is spread over both hosts: source {source}, destination {destination}",
     "repair the connection between the hosts and resume the migration (virsh migrate --postcopy-resume); destroy neither domain",
 )
+_POSTCOPY_LOST = _Case(
+    "postcopy_broken",
+    "{name} is LOST: it ran on the destination by post-copy and ended there before all of its memory had come: source {source},"
+    " destination {destination}",
+    "nothing brings its memory back: end what is left of it on the source (virsh destroy {name}), start it again on one host only, with"
+    " that host's devices, and check its file systems",
+)
 _GONE_CASE = _Case(
     "gone",
     "{name} is active on neither host: source {source}, destination {destination}",
@@ -219,7 +226,8 @@ _RULES: tuple[tuple[t.Collection[_Side], t.Collection[_Side], _Case], ...] = (
             "see in libvirt's log there that the migration had finished, then 'virsh resume {name}'; then run the play again",
         ),
     ),
-    ((_Side.POSTCOPY,), _ACTIVE | _GONE, _POSTCOPY_BROKEN),
+    ((_Side.POSTCOPY,), _ACTIVE, _POSTCOPY_BROKEN),
+    ((_Side.POSTCOPY,), _GONE, _POSTCOPY_LOST),
     ((_ACTIVE | _GONE) - {_Side.POSTCOPY}, (_Side.POSTCOPY,), _POSTCOPY_BROKEN),
 )
 
@@ -252,7 +260,7 @@ def _case(source: _Seen, destination: _Seen) -> _Case:
     here, there = _side(source), _side(destination)
     if _Side.UNKNOWN in (here, there) or _others(source, destination):
         return _UNKNOWN
-    job = _job(source) or _job(destination)
+    job = (_job(source) or _job(destination)) and not _broke(source, destination)
     if not job:
         left = _left_by_lost_reply(source, destination) or _left_by_guard(here, source, destination)
         if left:
@@ -321,6 +329,11 @@ def _job(seen: _Seen) -> bool:
     """Anything but a plain "no" counts as a job."""
     job = seen.get("job") if seen else None
     return isinstance(job, t.Mapping) and job.get("active") is not False
+
+
+def _broke(source: _Seen, destination: _Seen) -> bool:
+    """After a post-copy that failed libvirt keeps the job, so that it can be resumed; nothing moves meanwhile."""
+    return "postcopy_failed" in (_state(source)[1], _state(destination)[1])
 
 
 def _others(source: _Seen, destination: _Seen) -> bool:

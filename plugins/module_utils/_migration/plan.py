@@ -142,6 +142,7 @@ def plan(
     destination_connections: t.Mapping[str, t.Any] | None = None,
     eject: t.Sequence[str] = (),
     require_error_policy: bool = False,
+    postcopy: bool = False,
 ) -> dict[str, t.Any]:
     """Decide what has to be done for one domain, before anything is changed.
 
@@ -153,7 +154,8 @@ def plan(
     ``follow`` means that a job of an earlier run still moves the domain; ``settle`` that an earlier run left something half done,
     which is ended before anything else is planned; ``finish`` that the domain is on the destination already, and only the source may need
     cleaning up. ``source_connections`` come from the domain itself and are completed by the operator's.
-    ``destination_connections`` are what is known before any export, ``eject`` the drives whose medium stays behind.
+    ``destination_connections`` are what is known before any export, ``eject`` the drives whose medium stays behind, ``postcopy``
+    whether the operator allowed it.
     """
     now = outcome(source, destination)
     moved = now["outcome"] == "moved"
@@ -169,6 +171,8 @@ def plan(
         return _as_plan("settle", here, volumes, problems, [], {}, now)
     if now["outcome"] == "still_moving" and _moves_by_us(source):
         return _as_plan("follow", here, volumes, problems, [], {}, now)
+    if now["outcome"] == "postcopy_broken":
+        return _as_plan("none", here, volumes, [f"{now['message']}; next: {now['next_step']}"], [], {}, now)
     if moved:
         # The disks now carry the destination's paths, so only what the operator says leads back to the source's.
         connections = {volume.key: source_connections[volume.key] for volume in volumes if volume.key in source_connections}
@@ -178,6 +182,7 @@ def plan(
     said = [blocker["message"] for blocker in source.get("blockers") or []]
     problems += [problem for problem in _naming_problems(here, overrides, volumes, eject) if problem not in said]
     problems += _missing_at_destination(here, destination, destination_name, eject)
+    problems += _no_postcopy(destination, destination_name) if postcopy else []
     problems += missing_chap_secrets(
         [asdict(volume) for volume in volumes], destination_connections or {}, destination.get("secrets"), destination_name
     )
@@ -243,6 +248,11 @@ def _destination_problems(source: t.Mapping[str, t.Any], destination: t.Mapping[
             f" a word; look at it with 'virsh dumpxml', then 'virsh undefine {source.get('name')}' there"
         ]
     return [f"{destination_name}: the domain is active there too; do not touch either host before you know which one is right"]
+
+
+def _no_postcopy(destination: t.Mapping[str, t.Any], destination_name: str) -> list[str]:
+    problem = destination.get("postcopy_problem")
+    return [f"{destination_name}: {problem}"] if problem else []
 
 
 def _missing_at_destination(

@@ -18,6 +18,7 @@ from ansible_collections.lunshift.migration.plugins.module_utils._preflight.seen
     Intent,
     Seen,
     Verdict,
+    halves,
     part,
 )
 
@@ -151,6 +152,15 @@ def files(seen: Seen, intent: Intent) -> Verdicts:
             )
 
 
+def postcopy(seen: Seen, intent: Intent) -> Verdicts:
+    if not intent.postcopy:
+        yield Verdict(GO, "not allowed by live_migrate_timeout_action")
+        return
+    problem = part(seen.destination, "postcopy_problem", intent.destination_name)
+    if problem:
+        yield Verdict(NO_GO, *halves(f"{intent.destination_name}: {problem}"))
+
+
 def lock_manager(seen: Seen, intent: Intent) -> Verdicts:
     here, there = part(seen.source_host, "host", intent.source_name)["lock_manager"], _host(seen, intent)["lock_manager"]
     leases = _fit(seen, intent)["leases"]
@@ -203,4 +213,4 @@ def _lockd(manager: t.Mapping[str, t.Any], leases: t.Sequence[t.Mapping[str, t.A
         )
 
 
-__all__ = ("cpu", "files", "graphics", "huge_pages", "lock_manager", "machine", "memory", "networks", "secrets", "versions")
+__all__ = ("cpu", "files", "graphics", "huge_pages", "lock_manager", "machine", "memory", "networks", "postcopy", "secrets", "versions")

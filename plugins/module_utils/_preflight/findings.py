@@ -56,7 +56,7 @@ _ITEM_OF = {
     "destination_hangs": "control_channel",
 }
 # What the plan says of the destination, by words of its own; all else of it is about the domain's name there.
-_WORDS_OF = (("libvirt has no secret", "secrets"), ("there is no file", "files"))
+_WORDS_OF = (("libvirt has no secret", "secrets"), ("there is no file", "files"), ("post-copy would be refused", "postcopy"))
 # Items that the plan decides alone.
 _DOMAIN_ITEMS = ("domain", "name", "snapshots", "block_jobs", "cache", "error_policy", "devices", "disks")
 
@@ -75,6 +75,7 @@ _CHECKS: tuple[tuple[str, _Check], ...] = (
     ("graphics", destination_checks.graphics),
     ("files", destination_checks.files),
     ("lock_manager", destination_checks.lock_manager),
+    ("postcopy", destination_checks.postcopy),
     ("clock", way_checks.clock),
     ("convergence", way_checks.convergence),
 )
@@ -128,7 +129,7 @@ def _of_plan(plan: Plan, seen: Seen, intent: Intent) -> list[tuple[str, Verdict]
     for verdict, messages in ((NO_GO, plan["problems"]), (WARNING, plan["warnings"])):
         for message in messages:
             of_destination = next((item for words, item in _WORDS_OF if words in message), "name")
-            of_source = "disks" if seen.source.get("exists") else "domain"
+            of_source = "disks" if seen.source.get("exists") and plan["action"] != "none" else "domain"
             other = of_destination if message.startswith(f"{intent.destination_name}: ") else of_source
             found.append((item_of.get(message, other), Verdict(verdict, *halves(message))))
     if failure(seen.destination):

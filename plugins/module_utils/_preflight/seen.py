@@ -48,6 +48,8 @@ class Intent:
     bandwidth_mib: int = 0
     downtime_ms: int = 300
     timeout_s: int = 0
+    # Whether the operator allowed post-copy.
+    postcopy: bool = False
     # Whether the destination was asked about the whole domain, or about all but its volumes.
     complete: bool = False
     # Memory of the domains that the same plan moves before this one.

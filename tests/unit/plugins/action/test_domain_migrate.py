@@ -177,6 +177,8 @@ def test_the_line_at_the_end() -> None:
 class FakeAction(ActionModule):
     """The action plugin without Ansible's machinery around it."""
 
+    answer: t.ClassVar[Answer] = {"seconds": 1.0, "statistics": {"downtime_ms": 5}}
+
     def __init__(self, arguments: Answer, **task: t.Any) -> None:
         self._task = types.SimpleNamespace(
             **{"args": arguments, "async_val": 0, "check_mode": False, "delegate_to": None, "no_log": False, **task}
@@ -186,7 +188,7 @@ class FakeAction(ActionModule):
 
     def _execute_module(self, **options: t.Any) -> Answer:
         self.executed.append(options)
-        return finished(seconds=1.0, statistics={"downtime_ms": 5}) if "_ticket" in options["module_args"] else {"changed": True}
+        return finished(**self.answer) if "_ticket" in options["module_args"] else {"changed": True}
 
 
 @pytest.fixture
@@ -224,3 +226,18 @@ def test_with_progress(shown: list[str], delegate_to: str | None, prefix: str) -
     assert result["changed"] is True
     assert "finished" not in result
     assert shown == [f"[{prefix}] web1: moved in 1.0 s | downtime 5 ms"]
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        ({}, ["[hosta] web1: post-copy was started", "[hosta] web1: moved in 1.0 s | downtime 5 ms"]),
+        ({"statistics": None}, ["[hosta] web1: post-copy was started"]),
+        ({"failed": True}, []),
+    ],
+)
+def test_what_was_done_about_a_migration_is_told(shown: list[str], more: Answer, expected: list[str]) -> None:
+    action = FakeAction({"name": "web1"})
+    action.answer = {**FakeAction.answer, "steps": ["post-copy was started"], **more}  # type: ignore[misc]
+    action.run(task_vars={"inventory_hostname": "hosta"})
+    assert shown == expected

@@ -14,7 +14,11 @@ from ansible_collections.lunshift.migration.plugins.module_utils._libvirt.domain
     other_users,
     read_job,
 )
+from ansible_collections.lunshift.migration.plugins.module_utils._libvirt.postcopy import postcopy_problem
 from ansible_collections.lunshift.migration.tests.unit.fake_libvirt import SOURCE, SOURCE_PATH, FakeLibvirt, LibvirtError, domain_xml
+
+if t.TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.fixture
@@ -161,3 +165,29 @@ def test_a_domain_that_comes_in_is_not_asked_for_block_jobs(
     api.domain.blockJobInfo = lambda target, _flags: calls.append(target) or {}
     describe(connection, "web1", None)
     assert bool(calls) is asked
+
+
+@pytest.mark.parametrize(
+    ("setting", "device", "libvirt", "qemu", "is_refused"),
+    [
+        ("0\n", False, 9_000_000, 7_002_022, True),
+        ("0\n", True, 9_000_000, 7_002_022, True),
+        ("0\n", True, 10_000_000, 8_000_000, True),
+        ("0\n", True, 10_001_000, 7_002_022, True),
+        ("0\n", False, 11_003_000, 10_000_000, True),
+        ("0\n", True, 10_001_000, 8_000_000, False),
+        ("1\n", False, 9_000_000, 7_002_022, False),
+        (None, False, 9_000_000, 7_002_022, False),
+    ],
+)
+def test_whether_the_kernel_lets_qemu_do_post_copy(
+    tmp_path: Path, setting: str | None, device: bool, libvirt: int, qemu: int, is_refused: bool
+) -> None:
+    (tmp_path / "proc/sys/vm").mkdir(parents=True)
+    (tmp_path / "dev").mkdir()
+    if setting is not None:
+        (tmp_path / "proc/sys/vm/unprivileged_userfaultfd").write_text(setting)
+    if device:
+        (tmp_path / "dev/userfaultfd").touch()
+    problem = postcopy_problem(libvirt, qemu, str(tmp_path))
+    assert ("vm.unprivileged_userfaultfd=1" in problem if problem else False) is is_refused

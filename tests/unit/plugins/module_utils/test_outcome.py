@@ -178,6 +178,9 @@ LAB = [
     ("paused/migration", "running/unpaused", "paused_on_source", None),
     ("paused/user", "paused/migration", "paused_on_both", None),
     ("paused/postcopy_failed", "shutoff/crashed", "postcopy_broken", None),
+    ("paused/postcopy_failed with a job", "shutoff/crashed", "postcopy_broken", None),
+    ("paused/postcopy_failed with a job", "running/postcopy with a job", "postcopy_broken", None),
+    ("paused/postcopy with a job", "running/postcopy_failed with a job", "postcopy_broken", None),
     ("paused/postcopy_failed", "running/postcopy", "postcopy_broken", None),
     ("absent", "running/postcopy_failed", "postcopy_broken", None),
     ("absent", "running/migrated", "moved", "clean_source"),
@@ -205,6 +208,14 @@ def test_what_the_lab_saw(source: str, destination: str, expected: str, permit: 
     result = outcome(SIDES[source], SIDES[destination])
     assert result["outcome"] == expected
     assert result["permits"] == {each: each == permit for each in NEEDS}
+
+
+def test_a_guest_that_ended_in_post_copy_is_not_said_to_be_repairable() -> None:
+    lost = outcome(SIDES["paused/postcopy_failed with a job"], SIDES["shutoff/crashed"])
+    assert "is LOST" in lost["message"]
+    assert "start it again on one host only" in lost["next_step"]
+    for source, destination in (("paused/postcopy_failed", "running/postcopy"), ("absent", "running/postcopy_failed")):
+        assert "destroy neither" in outcome(SIDES[source], SIDES[destination])["next_step"]
 
 
 # The same with the note that a guarded switchover of the domain is pending, and whether it has to be resumed.

@@ -102,6 +102,24 @@ def test_all_problems_are_told_at_once():
     assert not any("vda" in problem for problem in problems)
 
 
+def test_post_copy_that_the_destination_cannot_do_is_a_problem_when_it_was_allowed():
+    destination = {**ABSENT, "postcopy_problem": "post-copy would be refused; set it"}
+    assert make_plan(domain(block_disk("vda", "one")), destination, postcopy=True)["problems"] == [
+        "hostb: post-copy would be refused; set it"
+    ]
+    assert make_plan(domain(block_disk("vda", "one")), destination)["problems"] == []
+    assert make_plan(domain(block_disk("vda", "one")), {**ABSENT, "postcopy_problem": None}, postcopy=True)["problems"] == []
+
+
+def test_a_post_copy_that_broke_is_told_and_neither_followed_nor_begun_again():
+    broken = domain(block_disk("vda", "one"), job=MOVING, switchover={**NOTE, "mode": "direct"})
+    broken["state"] = {"state": "paused", "reason": "postcopy_failed", "code": 3, "reason_code": 13}
+    result = make_plan(broken, {**domain(), "state": {"state": "shutoff", "reason": "crashed", "code": 5, "reason_code": 3}})
+    assert result["action"] == "none"
+    assert "web1 is LOST" in result["problems"][0]
+    assert "virsh destroy web1" in result["problems"][0]
+
+
 def test_nova_managed_domain_only_when_the_operator_insists():
     source = domain(block_disk("vda", "one"), blockers=[{"id": "nova_managed", "message": "Nova manages it"}])
     assert make_plan(source)["problems"] != []

@@ -99,7 +99,15 @@ def clean() -> dict[str, t.Any]:
                 "blockers": [],
                 "cautions": [],
             },
-            "destination": {"exists": False, "name": "web1", "uuid": None, "state": None, "secrets": [], "missing_files": []},
+            "destination": {
+                "exists": False,
+                "name": "web1",
+                "uuid": None,
+                "state": None,
+                "secrets": [],
+                "missing_files": [],
+                "postcopy_problem": None,
+            },
             "source_host": {"host": host("hosta"), "fit": None},
             "destination_host": {"host": host("hostb", time_s=1001.0), "fit": FIT},
             "way": {
@@ -393,6 +401,15 @@ def test_a_stale_disk_on_the_destination_is_no_double() -> None:
     assert not lines_of(judge(seen), "volumes", "unproven")
 
 
+def test_post_copy_is_looked_at_when_it_was_allowed() -> None:
+    seen = changed(clean(), "destination.postcopy_problem", "post-copy would be refused; set vm.unprivileged_userfaultfd=1")
+    assert [found["verdict"] for found in judge(seen)].count("no_go") == 0
+    for planned in (make_plan(seen), make_plan(seen, postcopy=True)):
+        wrong = [found for found in judge(seen, planned, postcopy=True) if found["verdict"] == "no_go"]
+        assert [(found["item"], found["remedy"]) for found in wrong] == [("postcopy", "set vm.unprivileged_userfaultfd=1")]
+    assert lines_of(judge(clean(), postcopy=True), "postcopy", "go")
+
+
 def test_a_timeout_that_is_too_short() -> None:
     assert "more than the timeout of 5 s" in lines_of(judge(clean(), timeout_s=5), "convergence", "warning")
 
@@ -490,10 +507,10 @@ def test_every_blocker_of_the_check_run_is_told_once() -> None:
 def test_the_table_tells_the_worst_first() -> None:
     found = judge(changed(clean(), "destination_host.fit.networks", {"prod": "missing"}), timeout_s=5)
     lines = table([*found, *judge(clean(), domain="web2")])
-    assert lines[0] == "web1: NO GO (1 NO GO, 1 warning, 0 unproven, 25 go)"
+    assert lines[0] == "web1: NO GO (1 NO GO, 1 warning, 0 unproven, 26 go)"
     assert lines[1].startswith("  NO GO     networks         the libvirt network prod is missing on hostb -> ")
     assert lines[2].startswith("  warning   convergence")
-    assert [line for line in lines if not line.startswith(" ")][1] == "web2: go (0 NO GO, 0 warning, 0 unproven, 27 go)"
+    assert [line for line in lines if not line.startswith(" ")][1] == "web2: go (0 NO GO, 0 warning, 0 unproven, 28 go)"
     assert table([]) == []
 
 
