@@ -162,7 +162,9 @@ def plan(
     here = destination if moved or now["permits"]["resume_destination"] else source
     problems: list[str] = []
     if not here.get("exists"):
-        problems.append(f"the domain is neither on {source_name} nor on {destination_name}")
+        # On the destination it may be in a state that nobody but its operator can end.
+        nowhere = f"the domain is neither on {source_name} nor on {destination_name}"
+        problems.append(f"{now['message']}. {now['next_step']}" if destination.get("exists") else nowhere)
         return _as_plan("none", here, (), problems, [], {}, now)
     live_disks = disks(here["xml"])
     inactive_disks = disks(here["inactive_xml"]) if here.get("inactive_xml") else []

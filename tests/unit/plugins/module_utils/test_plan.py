@@ -194,6 +194,12 @@ def test_a_domain_that_nobody_has_is_a_problem():
     assert "neither on hosta nor on hostb" in result["problems"][0]
 
 
+def test_a_domain_that_is_halted_on_the_destination_is_not_called_gone():
+    (problem,) = make_plan(ABSENT, domain(block_disk("vda", "one"), **_state("paused", "ioerror")))["problems"]
+    assert "halted there: paused (ioerror)" in problem
+    assert "virsh resume web1" in problem
+
+
 def test_a_stale_definition_on_the_destination_is_refused():
     stale = {"exists": True, "name": "web1", "uuid": UUID, "state": {"state": "shutoff", "reason": "shutdown"}, "job": {"active": False}}
     (problem,) = make_plan(domain(block_disk("vda", "one")), stale)["problems"]
