@@ -23,6 +23,7 @@ Infos = t.Mapping[str, t.Mapping[str, t.Any]]
 
 # Room on the volume for what the format needs beside the guest's data.
 FORMAT_MIB = 4
+_CREATE_TRIES = 10
 WORDS = "kernel, libiscsi, scsi, cdrom, luks, qcow2, base=VOLUME, hidden-base=VOLUME, no-serial, serial=TEXT"
 _MEANING: t.Mapping[str, dict[str, t.Any]] = {
     "kernel": {"initiator": "kernel"},
@@ -120,9 +121,21 @@ def format_volumes(lab: Lab, disk: Disk, infos: Infos) -> None:
             # As qemu-img on the host would have written it: by the host's own way to the volume.
             raw = below == disk.bases[-1]
             options += ["-u", "-F", "raw" if raw else "qcow2", "-b", f"json:{json.dumps(_by_libiscsi(infos[below], raw))}"]
-        run(["qemu-img", "create", "-q", *options, path, f"{size_mib - FORMAT_MIB}M"])
+        _create_image([*options, path, f"{size_mib - FORMAT_MIB}M"])
         with path.open("r+b") as stream:
             stream.truncate(size_mib << 20)
+
+
+def _create_image(arguments: t.Sequence[str | Path]) -> None:
+    """For LUKS qemu-img measures how fast it is, in the kernel's coarse CPU time; on a busy machine that may be no time at all."""
+    for remaining in reversed(range(_CREATE_TRIES)):
+        try:
+            run(["qemu-img", "create", "-q", *arguments])
+        except LabError as exc:
+            if not remaining or "accurate CPU usage" not in str(exc):
+                raise
+        else:
+            return
 
 
 def _by_libiscsi(info: t.Mapping[str, t.Any], raw: bool) -> dict[str, t.Any]:
