@@ -196,7 +196,8 @@ class Matrix:
         for host, word in expected.items():
             if found[host] != word:
                 result.problems.append(f"{GUEST} is {found[host]} on {host}, not {word}")
-        after = {host: holds(self.lab, host) for host in (self.source, self.destination)}
+        cleaned = self.source if row.outcome == "moved" else self.destination
+        after = self._holdings(cleaned if row.undone else None, before[cleaned] if row.outcome != "moved" else frozenset())
         if row.outcome == "moved":
             result.leftovers = tuple(sorted(after[self.source]))
         else:
@@ -208,6 +209,16 @@ class Matrix:
         if row.undone and result.leftovers:
             result.problems.append(f"left behind: {', '.join(result.leftovers)}")
         self._judge_writes(row, result)
+
+    def _holdings(self, cleaned: str | None, expected: frozenset[str]) -> dict[str, frozenset[str]]:
+        """What both hosts have. On the host that has to be clean, a target needs its time to give up a connection that went silent."""
+        deadline_s = time.monotonic() + SETTLE_S
+        while True:
+            found = {host: holds(self.lab, host) for host in (self.source, self.destination)}
+            silent = [entry for entry in found.get(cleaned or "", frozenset()) - expected if entry.startswith("logged in from")]
+            if not silent or time.monotonic() > deadline_s:
+                return found
+            time.sleep(1)
 
     def _states(self, expected: t.Mapping[str, str], patience_s: float) -> dict[str, str]:
         deadline_s = time.monotonic() + patience_s
@@ -250,7 +261,7 @@ class Matrix:
         found = self._states(expected, 0.0)
         if found != expected:
             result.problems.append(f"in the end {GUEST} is {found}")
-        left = holds(self.lab, self.source)
+        left = self._holdings(self.source, frozenset())[self.source]
         if left:
             result.problems.append(f"in the end {self.source} has {', '.join(sorted(left))}")
         console = self.lab.console_dir(self.destination) / f"console-{GUEST}.log"

@@ -431,9 +431,11 @@ def _start(lab: Lab, host: str) -> None:
     # LUN, not sixteen: hundreds of LUNs are tested.
     wait = 'read _ && exec tgtd -f -t 2 --iscsi "$0"'
     portals = ",".join(f"portal={_portal(lab, name)}" for name in PORTALS)
+    # As arrays do, it gives up an initiator that went silent: after half a minute, longer than any storage fault that has to be outlived.
+    settings = f"{portals},nop_interval=5,nop_count=6"
     with (directory / "tgtd.log").open("w") as log:
         shell = subprocess.Popen(
-            ["unshare", "--net", "--pid", "--fork", "--kill-child", "sh", "-c", wait, portals],
+            ["unshare", "--net", "--pid", "--fork", "--kill-child", "sh", "-c", wait, settings],
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=log,
