@@ -21,7 +21,13 @@ import typing as t
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.lunshift.migration.plugins.module_utils._leased_job import RESULTS, is_running, leave_result, result_path, watch
+from ansible_collections.lunshift.migration.plugins.module_utils._leased_job import (
+    RESULTS,
+    forget_results,
+    leave_result,
+    result_path,
+    watch,
+)
 from ansible_collections.lunshift.migration.plugins.module_utils._module import run
 
 # Long enough for everything that needs no job: a refusal, a domain that has moved already, an idle small guest.
@@ -37,9 +43,7 @@ def run_in_background(module: AnsibleModule, function: t.Callable[[], t.Mapping[
     for directory in (RESULTS.parent, RESULTS):
         directory.mkdir(mode=0o700, exist_ok=True)
     path = result_path(operation_id, ticket)
-    # Of a run whose controller was lost; while its job runs, it may still be read.
-    for stale in () if is_running(operation_id) else RESULTS.glob(f"{path.stem}.*"):
-        stale.unlink()
+    forget_results(operation_id)
     if os.fork():
         run(module, lambda: {"changed": False, **watch(operation_id, ticket, renew_lease=True, wait_s=START_WAIT_S)})
     try:

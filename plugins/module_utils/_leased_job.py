@@ -229,6 +229,12 @@ def take_result(path: Path) -> dict[str, t.Any] | None:
     return result
 
 
+def forget_results(operation_id: str) -> None:
+    """Those that nobody read, for their controller was lost. While a job runs, somebody may still come for one."""
+    for stale in () if is_running(operation_id) else RESULTS.glob(f"{_file_name(operation_id)}.*"):
+        stale.unlink(missing_ok=True)
+
+
 def ask_for_copy(operation_id: str, ticket: str) -> Path:
     """Where the running job will leave a copy of its result, too."""
     path = result_path(operation_id, ticket)
@@ -290,6 +296,7 @@ __all__ = (
     "JobDirectory",
     "Lease",
     "ask_for_copy",
+    "forget_results",
     "give_up_copy",
     "is_running",
     "job_path",

@@ -34,7 +34,7 @@ options:
     required: true
   state:
     description:
-      - V(present) notes the migration, V(absent) takes the note away.
+      - V(present) notes the migration, V(absent) takes the note away, and with it the results that a lost controller never read.
       - What M(lunshift.migration.iscsi_volume) noted under the same O(operation_id) stays in either case.
     type: str
     choices: [present, absent]
@@ -105,6 +105,7 @@ from ansible_collections.lunshift.migration.plugins.module_utils._connection_inf
 from ansible_collections.lunshift.migration.plugins.module_utils._errors import MigrationError
 from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.host import Host
 from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.volumes import Call, note_move
+from ansible_collections.lunshift.migration.plugins.module_utils._leased_job import forget_results
 from ansible_collections.lunshift.migration.plugins.module_utils._module import make_module, run
 from ansible_collections.lunshift.migration.plugins.module_utils._operation import Move
 
@@ -138,6 +139,8 @@ def work(params: t.Mapping[str, t.Any], call: Call) -> dict[str, t.Any]:
     if params["state"] == "present":
         move = Move(params["domain"], params["destination"], params["autostart"], tuple(redact(params["volumes"])))
     before, changed = note_move(call, move)
+    if move is None and not call.check_mode:
+        forget_results(params["operation_id"])
     return {
         "changed": changed,
         "operation_id": params["operation_id"],

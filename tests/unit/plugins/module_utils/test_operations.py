@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from ansible_collections.lunshift.migration.plugins.module_utils import _leased_job
 from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.operations import describe
 from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.volumes import note_move
 from ansible_collections.lunshift.migration.plugins.module_utils._operation import Move, lock_of, locked
@@ -116,6 +117,20 @@ def test_documented_options_are_the_real_ones(module: t.Any) -> None:
     options, spec = yaml.safe_load(module.DOCUMENTATION)["options"], module.argument_spec()
     assert set(options) == set(spec)
     assert set(options.get("volumes", {}).get("suboptions", {})) == set(spec.get("volumes", {}).get("options", {}))
+
+
+def test_a_result_that_nobody_read_goes_with_the_note(bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(operation_record.os, "geteuid", lambda: 0)
+    monkeypatch.setattr(_leased_job, "RESULTS", tmp_path)
+    monkeypatch.setattr(_leased_job, "JOBS", tmp_path / "jobs")
+    unread, anothers = tmp_path / "op1.1f", tmp_path / "op10.1f"
+    for path in (unread, anothers):
+        path.write_text("{}")
+    forget = {"operation_id": "op1", "state": "absent"}
+    operation_record.work(forget, bench.call(check=True))
+    assert unread.exists()
+    operation_record.work(forget, bench.call())
+    assert (unread.exists(), anothers.exists()) == (False, True)
 
 
 def test_a_note_holds_no_password(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
