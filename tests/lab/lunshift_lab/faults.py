@@ -11,6 +11,7 @@ is the same for every kind of host; what control (this machine) itself sends to 
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import time
 import typing as t
@@ -24,6 +25,7 @@ PORTS = {"data": "49152-49215", "control": "16509"}
 LONG_REPLY_BYTES = 200
 # By then the guest's memory is being copied: every reply before the last one has been sent.
 MOVING_KIB = 1024
+ANSWER_S = 60.0
 
 
 def block(lab: Lab, host: str, ports: str) -> None:
@@ -114,6 +116,9 @@ def clear(lab: Lab) -> None:
         if storage.target_pid(lab, host) is not None:
             process.run(_in_target(lab, host, "nft", "delete", "table", "inet", "fault"), check=False)
     for host in hosts.live(lab):
+        if host in UML_HOSTS:
+            # A bridge takes a moment to find a host behind a link that was down.
+            process.wait_until(functools.partial(_answers, lab, host), f"{host} to answer", timeout_s=ANSWER_S)
         # It finds nothing where all of them were killed, which the next step mends.
         process.run(hosts.kind_of(host).command(lab, host, ["pkill", "-CONT", "-x", "libvirtd|sshd|iscsid|multipathd"]), check=False)
         if host in UML_HOSTS:
@@ -121,6 +126,14 @@ def clear(lab: Lab) -> None:
     if any(namespace_hosts.is_up(lab, host) for host in NAMESPACE_HOSTS):
         namespace_hosts.up(lab)
     storage.up(lab)
+
+
+def _answers(lab: Lab, host: str) -> bool:
+    try:
+        hosts.output_of(lab, host, ["true"])
+    except LabError:
+        return False
+    return True
 
 
 @contextlib.contextmanager
