@@ -21,11 +21,14 @@ import typing as t
 from ansible.errors import AnsibleConnectionFailure
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
+from ansible_collections.lunshift.migration.plugins.plugin_utils._alarm import limit
 
 POLL = "lunshift.migration.job_lease"
 # The poll waits on the host, where it sees the end at once.
 POLL_WAIT_S = 2.0
 RETRY_S = 2.0
+# A host that loses its power while it is asked never answers, and ssh alone waits for hours. Slow hosts take ten seconds.
+ANSWER_LIMIT_S = 30.0
 # How long the connection may be away when the job has no lease.
 PATIENCE_S = 60.0
 # A job holds its lock from its first moment to its last; what comes after that is writing a file.
@@ -159,10 +162,17 @@ class LeasedJob:
         return self._lost_host(self._problem)
 
     def _execute(self, module_name: str | None, module_args: dict[str, t.Any]) -> dict[str, t.Any]:
-        return t.cast(
-            "dict[str, t.Any]",
-            self._action._execute_module(module_name=module_name, module_args=module_args, task_vars=self._task_vars),
-        )
+        silent = AnsibleConnectionFailure(f"no answer within {ANSWER_LIMIT_S:g} s")
+        try:
+            with limit(ANSWER_LIMIT_S, silent):
+                return t.cast(
+                    "dict[str, t.Any]",
+                    self._action._execute_module(module_name=module_name, module_args=module_args, task_vars=self._task_vars),
+                )
+        except AnsibleConnectionFailure:
+            # The next attempt must not wait behind this one, in a connection that both would share.
+            self._action._connection.reset()
+            raise
 
     def _lost_controller(self) -> dict[str, t.Any]:
         """Nobody reads this result: the point is that the lease is not renewed for a controller that is no more."""

@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import time
 import types
 import typing as t
 
@@ -12,6 +14,7 @@ import pytest
 from ansible.errors import AnsibleConnectionFailure
 from ansible_collections.lunshift.migration.plugins.action.domain_migrate import ActionModule, describe_progress, describe_result
 from ansible_collections.lunshift.migration.plugins.plugin_utils import _leased_job
+from ansible_collections.lunshift.migration.plugins.plugin_utils._alarm import limit
 from ansible_collections.lunshift.migration.plugins.plugin_utils._leased_job import LeasedJob, ProgressLines
 
 Answer = dict[str, t.Any]
@@ -55,6 +58,9 @@ def finished(**result: t.Any) -> Answer:
 GONE = {"changed": False, "running": False, "finished": False, "progress": {}, "result": {}}
 
 
+HUNG: Answer = {"hung": True}
+
+
 class Clock:
     def __init__(self) -> None:
         self.now = 0.0
@@ -74,6 +80,11 @@ class Host:
         self.executed: list[tuple[str | None, Answer]] = []
         self.clock = Clock()
         self.lines: list[str] = []
+        self.resets = 0
+        self._connection = types.SimpleNamespace(reset=self.reset)
+
+    def reset(self) -> None:
+        self.resets += 1
 
     def _execute_module(self, module_name: str | None, module_args: Answer, task_vars: Answer, **options: t.Any) -> Answer:
         self.clock.now += 1
@@ -81,6 +92,8 @@ class Host:
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         if isinstance(answer, Exception):
             raise answer
+        if answer is HUNG:
+            time.sleep(20)
         return answer
 
     def run(self, lease_s: float = 20, parent: t.Callable[[], int] = os.getppid) -> Answer:
@@ -97,6 +110,33 @@ def test_a_job_is_started_followed_and_read() -> None:
     assert started["_ticket"] == polled["ticket"]
     assert polled["operation_id"] == "web1"
     assert host.lines == ["[hosta] 10 %", "[hosta] 50 %"]
+
+
+def test_a_host_that_loses_its_power_while_it_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_leased_job, "ANSWER_LIMIT_S", 0.02)
+    host = Host(running(10), HUNG, HUNG, finished(outcome="moved"))
+    assert host.run() == {"changed": True, "outcome": "moved"}
+    assert host.resets == 2
+    host = Host(running(10), HUNG)
+    answer = host.run()
+    assert answer["error_id"] == "controller_lost_host"
+    assert "no answer within 0.02 s" in answer["msg"]
+
+
+def test_the_limit_of_the_task_itself_still_holds() -> None:
+    def ring(_number: int, _frame: t.Any) -> None:
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, 0.05)
+    try:
+        with limit(10, AnsibleConnectionFailure("too long")):
+            pass
+        with pytest.raises(TimeoutError):
+            time.sleep(20)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def test_a_worker_whose_controller_was_killed_renews_no_lease() -> None:
