@@ -7,14 +7,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 import typing as t
+from pathlib import Path
 
 import pytest
 from ansible_collections.lunshift.migration.plugins.module_utils._migration import source_process
 from ansible_collections.lunshift.migration.plugins.module_utils._migration.source_process import SourceProcess
-
-if t.TYPE_CHECKING:
-    from pathlib import Path
 
 UUID = "11111111-2222-4333-8444-555555555555"
 Emulator = t.Callable[[str], "subprocess.Popen[bytes]"]
@@ -29,6 +28,9 @@ def emulator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> t.Iterator[Emul
     def start(uuid: str) -> subprocess.Popen[bytes]:
         process = subprocess.Popen([sys.executable, "-c", "input()", "-uuid", uuid], stdin=subprocess.PIPE)
         started.append(process)
+        # The kernel starts a program before it shows the program's words.
+        while not Path(f"/proc/{process.pid}/cmdline").read_bytes():
+            time.sleep(0.001)
         (tmp_path / "web1.pid").write_text(f"{process.pid}\n", encoding="ascii")
         return process
 
