@@ -61,12 +61,12 @@ def lose_finish_reply(lab: Lab, host: str) -> None:
 
 def link_down(lab: Lab, host: str) -> None:
     """The host is off every network: other hosts, its storage and control."""
-    network.set_link(lab.interface_of(host), up=False)
+    network.set_link_down(lab.interface_of(host))
 
 
 def storage_down(lab: Lab, host: str) -> None:
     """The host's target no longer answers, and sessions hang."""
-    network.set_link(lab.storage_interface_of(host), up=False)
+    network.set_link_down(lab.storage_interface_of(host))
 
 
 def portal_down(lab: Lab, host: str, family: str) -> None:

@@ -12,7 +12,8 @@ from pathlib import Path
 from .context import HOSTS, Lab, LabError
 from .process import run
 
-IFF_UP = 0x1
+# A bridge's words for a port, as iproute2 and sysfs have them.
+DISABLED, FORWARDING = "0", "3"
 
 
 def _exists(interface: str) -> bool:
@@ -31,6 +32,7 @@ def ensure_bridge(lab: Lab) -> None:
         for port in (lab.interface_of(host), lab.storage_interface_of(host)):
             if _exists(port):
                 run(["ip", "link", "set", port, "master", lab.bridge, "up"])
+                run(["bridge", "link", "set", "dev", port, "state", FORWARDING])
 
 
 def ensure_migration_bridge(lab: Lab) -> None:
@@ -88,13 +90,16 @@ def bind_hosts_to_their_targets(lab: Lab) -> None:
     run(["nft", "-f", "-"], stdin=f"{_no_table(lab)}table bridge {lab.bridge} {{\nchain forward {{\n{chain}\n}}\n}}\n")
 
 
-def set_link(interface: str, *, up: bool) -> None:
-    """A port that goes down keeps its addresses at the other end, as a pulled cable does."""
-    run(["ip", "link", "set", interface, "up" if up else "down"])
+def set_link_down(interface: str) -> None:
+    """The bridge takes nothing from the port and gives it nothing, until C(ensure_bridge).
+
+    The interface itself stays up: a User-Mode Linux host never finds back to a tap that was down.
+    """
+    run(["bridge", "link", "set", "dev", interface, "state", DISABLED])
 
 
 def is_down(interface: str) -> bool:
-    return _exists(interface) and not int(Path("/sys/class/net", interface, "flags").read_text(), 16) & IFF_UP
+    return _exists(interface) and Path("/sys/class/net", interface, "brport", "state").read_text().strip() == DISABLED
 
 
 def remove_interface(interface: str) -> None:
