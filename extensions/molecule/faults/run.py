@@ -61,11 +61,7 @@ class Matrix:
 
     def prepare(self) -> None:
         """A guest on the source that writes to two volumes, and hosts without any fault."""
-        faults.clear(self.lab)
-        guest.destroy(self.lab, GUEST)
-        for host in KINDS[self.kind]:
-            # The notes of a guest that is no more, where a row was spoiled.
-            hosts.output_of(self.lab, host, ["sh", "-c", "mkdir -p $0 && find $0 -type f -delete", "/var/lib/lunshift-migration"])
+        self.end()
         guest.start(
             self.lab,
             self.source,
@@ -77,6 +73,13 @@ class Matrix:
             vnc_password=VNC_PASSWORD,
             has_os=True,
         )
+
+    def end(self) -> None:
+        """No fault, no guest, and no record of what was attached for it: nobody detaches what the lab takes away."""
+        faults.clear(self.lab)
+        guest.destroy(self.lab, GUEST)
+        for host in KINDS[self.kind]:
+            hosts.output_of(self.lab, host, ["sh", "-c", "mkdir -p $0 && find $0 -type f -delete", "/var/lib/lunshift-migration"])
 
     def run(self, row: Row) -> Result:
         """One row; on return the guest is whole again on ``self.source``, which may be another host than before."""
@@ -319,8 +322,7 @@ def _run_kind(lab: Lab, kind: str, rows: list[Row]) -> t.Iterator[Result]:
         matrix.prepare()
         for row in rows:
             yield matrix.run(row)
-        guest.destroy(lab, GUEST)
-        faults.clear(lab)
+        matrix.end()
 
 
 def _write(results: list[Result]) -> None:
