@@ -159,12 +159,13 @@ def plan(
     """
     now = outcome(source, destination)
     moved = now["outcome"] == "moved"
+    words = f"{now['message']}; next: {now['next_step']}"
     here = destination if moved or now["permits"]["resume_destination"] else source
     problems: list[str] = []
     if not here.get("exists"):
         # On the destination it may be in a state that nobody but its operator can end.
         nowhere = f"the domain is neither on {source_name} nor on {destination_name}"
-        problems.append(f"{now['message']}. {now['next_step']}" if destination.get("exists") else nowhere)
+        problems.append(words if destination.get("exists") else nowhere)
         return _as_plan("none", here, (), problems, [], {}, now)
     live_disks = disks(here["xml"])
     inactive_disks = disks(here["inactive_xml"]) if here.get("inactive_xml") else []
@@ -174,7 +175,7 @@ def plan(
     if now["outcome"] == "still_moving" and _moves_by_us(source):
         return _as_plan("follow", here, volumes, problems, [], {}, now)
     if now["outcome"] == "postcopy_broken":
-        return _as_plan("none", here, volumes, [f"{now['message']}; next: {now['next_step']}"], [], {}, now)
+        return _as_plan("none", here, volumes, [words], [], {}, now)
     if moved:
         # The disks now carry the destination's paths, so only what the operator says leads back to the source's.
         connections = {volume.key: source_connections[volume.key] for volume in volumes if volume.key in source_connections}
