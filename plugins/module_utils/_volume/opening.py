@@ -1,0 +1,69 @@
+# Copyright (c) 2026, the lunshift.migration authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# This file is PRIVATE to the lunshift.migration collection: it may change in any release.
+
+"""open_volume() and close_volume(): from connection info to a handle, and back.
+
+A further backend is one file with a ``Kind`` in it and one line in ``_KINDS``.
+"""
+
+from __future__ import annotations
+
+import typing as t
+from dataclasses import dataclass
+
+from ansible_collections.lunshift.migration.plugins.module_utils._errors import InputError
+from ansible_collections.lunshift.migration.plugins.module_utils._volume.handle import Backend, VolumeHandle
+
+
+@dataclass(frozen=True)
+class How:
+    """How a volume is opened. ``operation_id`` names the record of what had to be attached for it."""
+
+    writable: bool = False
+    operation_id: str | None = None
+    timeout_s: int = 30
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of volume. ``parse`` takes (where, connection info) and raises InputError with every problem at once, each
+    sentence beginning with ``where``; its result goes to ``open``, which takes it and how to open it."""
+
+    parse: t.Callable[[str, t.Mapping[str, t.Any]], t.Any]
+    open: t.Callable[[t.Any, How], Backend]
+
+
+_KINDS: dict[str, Kind] = {}
+
+
+@dataclass(frozen=True)
+class Request:
+    """A parsed connection info that is known to be complete."""
+
+    kind: Kind
+    parsed: t.Any
+
+
+def parse_volume(where: str, connection_info: t.Mapping[str, t.Any]) -> Request:
+    """Read connection info without touching anything; raises InputError that names every problem."""
+    driver = connection_info.get("driver_volume_type")
+    kind = _KINDS.get(str(driver))
+    if kind is None:
+        raise InputError([f"{where}driver_volume_type is {driver!r}; it must be one of {', '.join(sorted(_KINDS))}"])
+    return Request(kind, kind.parse(where, connection_info))
+
+
+def open_volume(request: Request, how: How) -> VolumeHandle:
+    """Open a volume; close_volume() gives back all that this took."""
+    return VolumeHandle(request.kind.open(request.parsed, how), writable=how.writable)
+
+
+def close_volume(handle: VolumeHandle) -> None:
+    """Flush what was written and undo what opening did, also when flushing fails. A closed handle is left alone."""
+    handle.close()
+
+
+__all__ = ("How", "Kind", "Request", "close_volume", "open_volume", "parse_volume")
