@@ -15,26 +15,8 @@ import typing as t
 from dataclasses import dataclass
 
 from ansible_collections.lunshift.migration.plugins.module_utils._errors import InputError
-from ansible_collections.lunshift.migration.plugins.module_utils._volume.handle import Backend, VolumeHandle
-
-
-@dataclass(frozen=True)
-class How:
-    """How a volume is opened. ``operation_id`` names the record of what had to be attached for it."""
-
-    writable: bool = False
-    operation_id: str | None = None
-    timeout_s: int = 30
-
-
-@dataclass(frozen=True)
-class Kind:
-    """One kind of volume. ``parse`` takes (where, connection info) and raises InputError with every problem at once, each
-    sentence beginning with ``where``; its result goes to ``open``, which takes it and how to open it."""
-
-    parse: t.Callable[[str, t.Mapping[str, t.Any]], t.Any]
-    open: t.Callable[[t.Any, How], Backend]
-
+from ansible_collections.lunshift.migration.plugins.module_utils._volume.handle import VolumeHandle
+from ansible_collections.lunshift.migration.plugins.module_utils._volume.kind import How, Kind
 
 _KINDS: dict[str, Kind] = {}
 
