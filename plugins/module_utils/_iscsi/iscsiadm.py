@@ -12,6 +12,7 @@ import typing as t
 
 from ansible_collections.lunshift.migration.plugins.module_utils._command import RC_NOT_FOUND, RC_TIMED_OUT, CommandResult
 from ansible_collections.lunshift.migration.plugins.module_utils._errors import MigrationError
+from ansible_collections.lunshift.migration.plugins.module_utils._iscsi import node_record
 from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.host import Host
 from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.session import Target
 
@@ -48,7 +49,7 @@ def create_node(host: Host, target: Target) -> list[str]:
 
 def login(host: Host, target: Target, timeout_s: float) -> list[str]:
     # A session that appeared meanwhile is what was wanted.
-    return _checked(host, target, [*_node(target), "--login"], timeout_s, accepted=(RC_SESSION_EXISTS,))
+    return _checked(host, target, [*_node(node_record.as_recorded(host, target)), "--login"], timeout_s, accepted=(RC_SESSION_EXISTS,))
 
 
 def logout(host: Host, target: Target, sid: int, timeout_s: float) -> list[str]:
@@ -57,7 +58,7 @@ def logout(host: Host, target: Target, sid: int, timeout_s: float) -> list[str]:
 
 
 def delete_node(host: Host, target: Target) -> list[str]:
-    return _checked(host, target, [*_node(target), "--op", "delete"], _SHORT_S, accepted=(RC_NO_RECORD,))
+    return _checked(host, target, [*_node(node_record.as_recorded(host, target)), "--op", "delete"], _SHORT_S, accepted=(RC_NO_RECORD,))
 
 
 def _node(target: Target) -> list[str]:

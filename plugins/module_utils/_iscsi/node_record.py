@@ -17,11 +17,12 @@ import errno
 import os
 import re
 import typing as t
+from dataclasses import replace
 
 from ansible_collections.lunshift.migration.plugins.module_utils._connection_info import Chap
 from ansible_collections.lunshift.migration.plugins.module_utils._errors import MigrationError
 from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.host import Host
-from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.session import Target
+from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.session import Target, plain_address
 
 # Debian keeps them below /etc, RHEL below /var/lib.
 _DATABASES = ("/etc/iscsi/nodes", "/var/lib/iscsi/nodes")
@@ -35,17 +36,29 @@ LOGIN_TIMEOUT = "node.conn[0].timeo.login_timeout"
 
 def find(host: Host, target: Target) -> str | None:
     """The record's file: C(ADDRESS,PORT) while the portal group is unknown, C(ADDRESS,PORT,TPGT/default) after a discovery."""
-    start = f"{target.address},{target.port}"
+    for directory, name in _records(host, target):
+        place = f"{directory}/{name}"
+        candidate = f"{place}/{_INTERFACE}" if os.path.isdir(host.at(place)) else place
+        if host.exists(candidate):
+            return candidate
+    return None
+
+
+def as_recorded(host: Host, target: Target) -> Target:
+    """The target with its address as the record spells it: iscsiadm finds an IPv6 address by no other spelling."""
+    for _directory, name in _records(host, target):
+        return replace(target, address=name.partition(",")[0])
+    return target
+
+
+def _records(host: Host, target: Target) -> t.Iterator[tuple[str, str]]:
+    wanted = [plain_address(target.address), str(target.port)]
     for database in _DATABASES:
         directory = f"{database}/{target.iqn}"
         for name in host.names(directory):
-            if name != start and not name.startswith(f"{start},"):
-                continue
-            place = f"{directory}/{name}"
-            candidate = f"{place}/{_INTERFACE}" if os.path.isdir(host.at(place)) else place
-            if host.exists(candidate):
-                return candidate
-    return None
+            address, *rest = name.split(",")
+            if [plain_address(address), *rest[:1]] == wanted:
+                yield directory, name
 
 
 def settings(host: Host, record: str, names: t.Iterable[str]) -> dict[str, str]:
@@ -124,4 +137,16 @@ def _write(path: str, text: str, flags: int = 0) -> None:
         os.close(descriptor)
 
 
-__all__ = ("LOGIN_TIMEOUT", "LOGIN_TRIES", "SCAN", "STARTUP", "change", "chap_settings", "edited", "find", "put_back", "settings")
+__all__ = (
+    "LOGIN_TIMEOUT",
+    "LOGIN_TRIES",
+    "SCAN",
+    "STARTUP",
+    "as_recorded",
+    "change",
+    "chap_settings",
+    "edited",
+    "find",
+    "put_back",
+    "settings",
+)

@@ -88,7 +88,7 @@ def _session(host: Host, name: str, target: Target) -> Session | None:
     if not place:
         return None
     portals = _portals(host, place["base"], place["sid"])
-    if (_plain(target.address), target.port) not in portals:
+    if (plain_address(target.address), target.port) not in [(plain_address(address), port) for address, port in portals]:
         return None
     address, port = portals[0]
     return Session(
@@ -109,11 +109,12 @@ def _portals(host: Host, base: str, sid: str) -> list[tuple[str, int]]:
     for prefix in ("persistent_", ""):
         address, port = host.read(f"{connection}/{prefix}address"), host.read(f"{connection}/{prefix}port")
         if address and port and port.isdigit():
-            portals.append((_plain(address), int(port)))
+            portals.append((address.strip("[]"), int(port)))
     return portals
 
 
-def _plain(address: str) -> str:
+def plain_address(address: str) -> str:
+    """The one spelling for comparisons: an IPv6 address has many, and open-iscsi keeps the one that it was given."""
     try:
         return str(ipaddress.ip_address(address.strip("[]")))
     except ValueError:
@@ -161,4 +162,16 @@ def disk_of(host: Host, unit: Unit) -> str | None:
     return names[0] if names else None
 
 
-__all__ = ("Session", "Target", "Unit", "by_path_of", "disk_of", "kernel_luns", "sessions_of", "target_of", "unit_of", "volumes_on")
+__all__ = (
+    "Session",
+    "Target",
+    "Unit",
+    "by_path_of",
+    "disk_of",
+    "kernel_luns",
+    "plain_address",
+    "sessions_of",
+    "target_of",
+    "unit_of",
+    "volumes_on",
+)

@@ -271,7 +271,7 @@ def _predicted(
             _refuse_other_volume(request, identity)
         volumes[request.serial] = {
             "initiator": request.initiator,
-            "device_path": _predicted_path(request, plan, identity),
+            "device_path": _predicted_path(call.host, request, plan, identity),
             "nodes": [],
             "identity": identity.to_dict() if identity else None,
             "made": True,
@@ -280,12 +280,13 @@ def _predicted(
     return volumes
 
 
-def _predicted_path(request: VolumeRequest, plan: AttachPlan, identity: Identity | None) -> str | None:
+def _predicted_path(host: Host, request: VolumeRequest, plan: AttachPlan, identity: Identity | None) -> str | None:
     if len(plan.places(request.serial)) > 1:
         wwid = wwid_of(identity.wwid) if identity else None
         return by_id_of(wwid) if wwid else None
     first = request.connection.paths[0]
-    return replace(first, lun=kernel_luns(first.lun)[0]).by_path
+    address = node_record.as_recorded(host, target_of(first)).address
+    return replace(first, address=address, lun=kernel_luns(first.lun)[0]).by_path
 
 
 def _ask_targets(call: Call, requests: t.Sequence[VolumeRequest], ask: t.Callable[..., t.Any]) -> dict[str, dict[str, t.Any]]:

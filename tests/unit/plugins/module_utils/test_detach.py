@@ -36,6 +36,22 @@ def test_the_last_volume_takes_session_and_node_record_along(bench: Bench) -> No
     assert list((bench.root / "records").iterdir()) == []
 
 
+def test_an_ipv6_address_is_found_however_open_iscsi_spells_it(bench: Bench) -> None:
+    spelled = "[fd00:0:0::1]:3260"
+    bench.host.add_target((1, identity(1)), portal=spelled)
+    bench.host.run(["iscsiadm", "-m", "node", "-T", IQN, "-p", spelled, "-I", "default", "--op", "new"], 1)
+    asked = volume("vol1", 1, portal="[fd00::1]:3260")
+    device = f"/dev/disk/by-path/ip-fd00:0:0::1:3260-iscsi-{IQN}-lun-1"
+    assert bench.attach(asked, check=True).to_dict()["device_path"] == {"vol1": device}
+    assert bench.attach(asked).to_dict()["device_path"] == {"vol1": device}
+    before = bench.host.records()
+    assert bench.attach(asked).actions == []
+    bench.detach(asked)
+    assert before == [f"{IQN}/192.0.2.10,3260", f"{IQN}/fd00:0:0::1,3260"]
+    assert bench.host.records() == before[:1]
+    assert not bench.host.exists(device)
+
+
 def test_a_second_run_changes_nothing(bench: Bench) -> None:
     bench.detach(volume("vol1", 1), volume("vol2", 2))
     steps = list(bench.host.steps)
