@@ -13,7 +13,7 @@ import sys
 import typing as t
 from dataclasses import asdict
 
-from . import context, faults, guest, guest_disks, hosts, instance, inventory, locks, storage, uml_hosts
+from . import ceph, context, faults, guest, guest_disks, hosts, instance, inventory, locks, storage, uml_hosts
 from .context import HOSTS, NAMESPACE_HOSTS, UML_HOSTS, Lab, LabError
 
 Call = t.Callable[[Lab, argparse.Namespace], "int | None"]
@@ -32,7 +32,7 @@ def main(argv: t.Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="lab", description="Real iSCSI targets, libvirt hosts and guests on one machine. LAB_ID=0..9 chooses the instance."
+        prog="lab", description="Real iSCSI targets, Ceph, libvirt hosts and guests on one machine. LAB_ID=0..9 chooses the instance."
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
@@ -42,7 +42,9 @@ def _parser() -> argparse.ArgumentParser:
         return added
 
     up = command("up", _up, "bring storage and hosts up; run again, it mends what is missing")
-    up.add_argument("kinds", nargs="*", metavar="namespace|uml", help="kinds of hosts (default: namespace)")
+    up.add_argument("kinds", nargs="*", metavar="namespace|uml|ceph", help="kinds of hosts, and Ceph (default: namespace)")
+    in_file = "this Ceph cluster keeps its data in a file, not in its OSD's memory"
+    up.add_argument("--in-file", action="append", default=[], choices=ceph.CLUSTERS, help=in_file)
     command("down", _down, "end every guest and host, and remove all that the lab made; caches stay")
     text = "cut a host's power and boot it again; what a disk would keep is kept"
     command("restart", _restart, text).add_argument("host", choices=UML_HOSTS)
@@ -87,6 +89,16 @@ def _parser() -> argparse.ArgumentParser:
         subcommand.add_argument("serials", nargs="*", metavar="SERIAL")
     command("exports", _exports, "volume -> connection info of what a host sees, as JSON").add_argument("host", choices=HOSTS)
     command("target-state", _target_state, "targets, LUNs and sessions as the target daemon lists them, as JSON")
+
+    clusters = command("ceph", _ceph_conf, "Ceph clusters").add_subparsers(required=True, metavar="COMMAND")
+    conf = command("conf", _ceph_conf, "print the path of a cluster's ceph.conf, for 'rbd --conf'", clusters)
+    info = command("info", _ceph_info, "print the connection info of an image in the pool volumes, as JSON", clusters)
+    osd = command("osd", _ceph_osd, "kill a cluster's OSD, or start it again", clusters)
+    osd.add_argument("state", choices=("down", "up"))
+    for subcommand in (conf, info, osd):
+        subcommand.add_argument("cluster", choices=ceph.CLUSTERS)
+    info.add_argument("image")
+    info.add_argument("--client", choices=(ceph.CLIENT, ceph.ADMIN), default=ceph.CLIENT, help="whose key (default: %(default)s)")
 
     fault = command("fault", _fault_show, "make something fail until 'fault clear', or for a number of seconds")
     struck = fault.add_subparsers(required=True, metavar="FAULT")
@@ -149,10 +161,10 @@ def _print_json(value: t.Any) -> None:
 
 
 def _up(lab: Lab, arguments: argparse.Namespace) -> None:
-    unknown = sorted(set(arguments.kinds) - set(hosts.KINDS))
+    unknown = sorted(set(arguments.kinds) - set(instance.KINDS))
     if unknown:
-        raise LabError(f"there are no hosts of the kind {', '.join(unknown)}; there are: {', '.join(hosts.KINDS)}")
-    instance.up(lab, arguments.kinds or ["namespace"])
+        raise LabError(f"there is nothing of the kind {', '.join(unknown)}; there are: {', '.join(instance.KINDS)}")
+    instance.up(lab, arguments.kinds or ["namespace"], ceph_in_files=arguments.in_file)
 
 
 def _down(lab: Lab, arguments: argparse.Namespace) -> None:
@@ -164,7 +176,8 @@ def _restart(lab: Lab, arguments: argparse.Namespace) -> None:
 
 
 def _status(lab: Lab, arguments: argparse.Namespace) -> None:
-    _print_json({"lab_id": lab.lab_id, "storage": storage.is_up(lab), "hosts": hosts.live(lab), "guests": guest.names(lab)})
+    up = {"storage": storage.is_up(lab), "hosts": hosts.live(lab), "ceph": ceph.live(lab), "guests": guest.names(lab)}
+    _print_json({"lab_id": lab.lab_id, **up})
 
 
 def _inventory(lab: Lab, arguments: argparse.Namespace) -> None:
@@ -238,6 +251,18 @@ def _exports(lab: Lab, arguments: argparse.Namespace) -> None:
 
 def _target_state(lab: Lab, arguments: argparse.Namespace) -> None:
     _print_json(storage.target_state(lab))
+
+
+def _ceph_conf(lab: Lab, arguments: argparse.Namespace) -> None:
+    print(ceph.conf_path(lab, arguments.cluster))
+
+
+def _ceph_info(lab: Lab, arguments: argparse.Namespace) -> None:
+    _print_json(ceph.connection_info(lab, arguments.cluster, arguments.image, arguments.client))
+
+
+def _ceph_osd(lab: Lab, arguments: argparse.Namespace) -> None:
+    (ceph.osd_up if arguments.state == "up" else ceph.osd_down)(lab, arguments.cluster)
 
 
 def _fault(lab: Lab, arguments: argparse.Namespace) -> None:

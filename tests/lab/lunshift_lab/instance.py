@@ -13,21 +13,30 @@ import shutil
 import typing as t
 from pathlib import Path
 
-from . import faults, guest_kit, hosts, network, process, storage
+from . import ceph, faults, guest_kit, hosts, network, process, storage
 from .context import Lab, LabError
 
 PACKAGES = Path(__file__).resolve().parent.parent / "packages.txt"
 
 
-def up(lab: Lab, kinds: t.Sequence[str]) -> None:
-    """Storage and hosts of these kinds; what is up already stays as it is."""
+# What can be brought up.
+KINDS = (*hosts.KINDS, ceph.KIND)
+
+
+def up(lab: Lab, kinds: t.Sequence[str], *, ceph_in_files: t.Collection[str] = ()) -> None:
+    """Hosts of these kinds and their storage, and Ceph; what is up already stays as it is."""
     require_packages()
+    host_kinds = [name for name in kinds if name in hosts.KINDS]
     with _alone(lab):
-        guest_kit.ensure(lab)
+        if host_kinds:
+            guest_kit.ensure(lab)
         network.ensure_bridge(lab)
-        storage.up(lab)
-        for name in kinds:
+        if host_kinds:
+            storage.up(lab)
+        for name in host_kinds:
             hosts.KINDS[name].up(lab)
+        if ceph.KIND in kinds:
+            ceph.up(lab, ceph_in_files)
 
 
 def down(lab: Lab) -> None:
@@ -37,7 +46,7 @@ def down(lab: Lab) -> None:
     problems = []
     with _alone(lab):
         steps = [kind.down for kind in hosts.KINDS.values()]
-        for step in (*steps, storage.down, faults.remove_rules, network.remove_bridge):
+        for step in (*steps, ceph.down, storage.down, faults.remove_rules, network.remove_bridge):
             try:
                 step(lab)
             except LabError as exc:
