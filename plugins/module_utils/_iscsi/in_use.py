@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import stat
 import typing as t
 from dataclasses import dataclass
@@ -43,8 +44,12 @@ def _is_partition_map(host: Host, device: str) -> bool:
     return uuid.startswith("part") and "-mpath-" in uuid
 
 
-def users_of(host: Host, volumes: t.Mapping[str, t.Collection[str]], timeout_s: float) -> dict[str, list[str]]:
+def users_of(
+    host: Host, volumes: t.Mapping[str, t.Collection[str]], timeout_s: float, *, writers_only: bool = False
+) -> dict[str, list[str]]:
     """The users of each volume's devices (kernel names), one sentence per user; nothing for a volume without any.
+
+    ``writers_only``: processes that only read are no users.
 
     udev looks at a device whenever it appears, and when somebody who could write to it closes it. That is no use, but it
     is in the way for a moment, so it is waited for; and any other process for a short time, for it may be about to end.
@@ -58,7 +63,7 @@ def users_of(host: Host, volumes: t.Mapping[str, t.Collection[str]], timeout_s: 
 
     def settled() -> bool:
         nonlocal found
-        found = _look(host, volumes)
+        found = _look(host, volumes, writers_only)
         waited_s = host.clock_s() - start_s
         return all(any(user.wait_s <= waited_s for user in users) for users in found.values())
 
@@ -66,10 +71,11 @@ def users_of(host: Host, volumes: t.Mapping[str, t.Collection[str]], timeout_s: 
     return {volume: [user.text for user in users] for volume, users in found.items()}
 
 
-def _look(host: Host, volumes: t.Mapping[str, t.Collection[str]]) -> dict[str, list[_User]]:
+def _look(host: Host, volumes: t.Mapping[str, t.Collection[str]], writers_only: bool) -> dict[str, list[_User]]:
     devices = {device for names in volumes.values() for device in names}
     numbers = {number: name for name in devices for number in [host.read(f"/sys/class/block/{name}/dev")] if number}
-    users = [*_holders(host, devices), *_mounts(host, numbers), *_swaps(host, devices), *_processes(host, numbers, devices)]
+    processes = _processes(host, numbers, devices, writers_only)
+    users = [*_holders(host, devices), *_mounts(host, numbers), *_swaps(host, devices), *processes]
     by_volume = {volume: [user for user in users if user.device in names] for volume, names in volumes.items()}
     return {volume: found for volume, found in by_volume.items() if found}
 
@@ -97,16 +103,15 @@ def _swaps(host: Host, devices: t.Collection[str]) -> t.Iterator[_User]:
             yield _User(name, f"{name} is swap space")
 
 
-def _processes(host: Host, numbers: t.Mapping[str, str], devices: t.Collection[str]) -> t.Iterator[_User]:
+def _processes(host: Host, numbers: t.Mapping[str, str], devices: t.Collection[str], writers_only: bool) -> t.Iterator[_User]:
     # multipathd keeps its paths open as long as they exist, to check them.
     no_users = (str(os.getpid()), daemon_pid(host))
     for pid in host.names("/proc"):
         if not pid.isdigit() or pid in no_users:
             continue
-        opened = sorted({numbers[number] for number in _open_devices(host, pid, devices) if number in numbers})
+        opened = sorted({numbers[number] for number in _open_devices(host, pid, devices, writers_only) if number in numbers})
         for name in opened:
-            command = host.read(f"/proc/{pid}/comm") or "unknown"
-            yield _User(name, f"{name} is open in process {pid} ({command})", math.inf if _belongs_to_udev(host, pid) else _PROCESS_WAIT_S)
+            yield _User(name, f"{name} is open in {process_title(host, pid)}", math.inf if _belongs_to_udev(host, pid) else _PROCESS_WAIT_S)
 
 
 def _belongs_to_udev(host: Host, pid: str) -> bool:
@@ -122,7 +127,17 @@ def _belongs_to_udev(host: Host, pid: str) -> bool:
     return False
 
 
-def _open_devices(host: Host, pid: str, devices: t.Collection[str]) -> t.Iterator[str]:
+def process_title(host: Host, pid: str) -> str:
+    return f"process {pid} ({host.read(f'/proc/{pid}/comm') or 'unknown'})"
+
+
+def may_write(host: Host, pid: str, descriptor: str) -> bool:
+    """Whether a process opened a file for writing; also when that is not told."""
+    found = re.search(r"^flags:\s*([0-7]+)", host.read(f"/proc/{pid}/fdinfo/{descriptor}") or "", re.MULTILINE)
+    return found is None or int(found[1], 8) & os.O_ACCMODE != os.O_RDONLY
+
+
+def _open_devices(host: Host, pid: str, devices: t.Collection[str], writers_only: bool) -> t.Iterator[str]:
     directory = f"/proc/{pid}/fd"
     for name in host.names(directory):
         path = host.at(f"{directory}/{name}")
@@ -135,8 +150,8 @@ def _open_devices(host: Host, pid: str, devices: t.Collection[str]) -> t.Iterato
             status = os.stat(path)
         except OSError:
             continue
-        if stat.S_ISBLK(status.st_mode):
+        if stat.S_ISBLK(status.st_mode) and not (writers_only and not may_write(host, pid, name)):
             yield f"{os.major(status.st_rdev)}:{os.minor(status.st_rdev)}"
 
 
-__all__ = ("users_of", "with_partitions")
+__all__ = ("may_write", "process_title", "users_of", "with_partitions")
