@@ -131,6 +131,7 @@ class VolumeHandle(io.RawIOBase):
         self._backend = backend
         self._writable = writable
         self._position = 0
+        self._is_open = True
         # A write that covers a part of a block reads the rest of it first.
         self._partial = threading.Lock()
 
@@ -223,16 +224,17 @@ class VolumeHandle(io.RawIOBase):
 
     def flush(self) -> None:
         """What was written is on stable storage when this returns. io closes by it, so a closed handle is left alone."""
-        if self._writable and not self.closed:
+        if self._writable and self._is_open:
             self._backend.flush()
 
     def close(self) -> None:
         """Give back all that opening took. The first error of flushing and closing is raised, after both were tried."""
-        if self.closed:
+        if not self._is_open:
             return
         try:
             super().close()
         finally:
+            self._is_open = False
             self._backend.close()
 
     def _read_around(self, offset: int, length: int, *, for_writing: bool = False) -> tuple[memoryview, int]:
@@ -247,7 +249,7 @@ class VolumeHandle(io.RawIOBase):
         return around, offset - start
 
     def _require_open(self) -> None:
-        if self.closed:
+        if not self._is_open:
             raise ValueError(f"{self.name} is closed")
 
     def _require_writable(self) -> None:
