@@ -128,7 +128,7 @@ def _open_file(host: Host, path: str, how: How, identity: str | None, name: str)
             physical_block_bytes=_FILE_PHYSICAL_BYTES,
             request_bytes=_FILE_REQUEST[0],
             requests=_FILE_REQUEST[1],
-            can_unmap=how.writable and Zeroing(buffered).can_unmap(size_bytes),
+            can_unmap=how.writable and Zeroing(buffered, file_bytes=size_bytes).can_unmap(),
         )
         return BlockBackend(
             facts,
@@ -209,7 +209,7 @@ class BlockBackend(Backend):
         self._descriptors = [descriptor for descriptor in (buffered, direct.descriptor if direct else None) if descriptor is not None]
         # For what needs no memory: one of them is as good as the other.
         self._any = self._descriptors[0]
-        self._zeroing = Zeroing(self._any)
+        self._zeroing = Zeroing(self._any, file_bytes=None if buffered is None else facts.size_bytes)
 
     def read_into(self, view: memoryview, offset: int) -> None:
         for descriptor, piece, start in self._pieces(view, offset):
@@ -243,58 +243,61 @@ class BlockBackend(Backend):
     ) -> None:
         done = 0
         while done < len(view):
-            try:
+            with self._reporting(action, offset + done, len(view) - done):
                 moved = call(descriptor, [view[done:]], offset + done)
-            except OSError as exc:
-                raise self._failed(action, offset + done, len(view) - done, exc) from exc
             if not moved:
                 raise VolumeIOError(action, self.facts.name, offset + done, len(view) - done, "the volume ends there")
             done += moved
 
     def zero(self, offset: int, length: int) -> None:
-        try:
+        with self._reporting("zero", offset, length):
             done = self._zeroing.zero(offset, length)
-        except OSError as exc:
-            raise self._failed("zero", offset, length, exc) from exc
         zeros = _zeros()
         for start in range(offset + done, offset + length, len(zeros)):
             self.write_from(zeros[: offset + length - start], start)
 
     def extents(self, offset: int, length: int) -> t.Iterator[Extent]:
-        """Holes of a file. A block device tells nothing."""
-        if self._buffered is None:
-            yield Extent(offset, length, UNKNOWN)
-            return
+        """Holes of a file, and what was reserved but never written. A block device tells nothing."""
         position, end = offset, offset + length
         while position < end:
-            start = min(self._seek(position, os.SEEK_DATA), end)
-            if start > position:
-                yield Extent(position, start - position, ZERO)
-            if start < end:
-                position = min(max(self._seek(start, os.SEEK_HOLE), start + 1), end)
-                yield Extent(start, position - start, DATA)
-            else:
-                position = end
+            data = self._seek(position, os.SEEK_DATA)
+            if data is None:
+                yield Extent(position, end - position, UNKNOWN)
+                return
+            if data > position:
+                yield Extent(position, min(data, end) - position, ZERO)
+            if data >= end:
+                return
+            hole = max(self._seek(data, os.SEEK_HOLE) or end, data + 1)
+            position = min(-(-hole // _FILE_BLOCK_BYTES) * _FILE_BLOCK_BYTES, end)
+            yield Extent(data, position - data, DATA)
 
-    def _seek(self, offset: int, whence: int) -> int:
-        try:
-            return os.lseek(self._any, offset, whence)
-        except OSError as exc:
-            if exc.errno == errno.ENXIO:
-                # Nothing but a hole from there on.
-                return self.facts.size_bytes
-            raise self._failed("look for data in", offset, self.facts.size_bytes - offset, exc) from exc
+    def _seek(self, offset: int, whence: int) -> int | None:
+        """Where data or a hole begins; None when that is not told."""
+        if self._buffered is None:
+            return None
+        with self._reporting("look for data in", offset, self.facts.size_bytes - offset):
+            try:
+                found = os.lseek(self._buffered, offset, whence)
+            except OSError as exc:
+                if exc.errno == errno.ENXIO:
+                    # Nothing but a hole from there on.
+                    return self.facts.size_bytes
+                if exc.errno in (errno.EINVAL, errno.EOPNOTSUPP):
+                    return None
+                raise
+        # A block that holds any data is no hole.
+        return max(offset, found - found % _FILE_BLOCK_BYTES) if whence == os.SEEK_DATA else found
 
     def flush(self) -> None:
-        try:
+        with self._reporting("flush", 0, self.facts.size_bytes):
             os.fsync(self._any)
-        except OSError as exc:
-            raise self._failed("flush", 0, self.facts.size_bytes, exc) from exc
 
     def drop_caches(self) -> None:
         # Only what is on the storage can be forgotten.
         self.flush()
-        os.posix_fadvise(self._any, 0, 0, os.POSIX_FADV_DONTNEED)
+        with self._reporting("forget", 0, self.facts.size_bytes):
+            os.posix_fadvise(self._any, 0, 0, os.POSIX_FADV_DONTNEED)
 
     def users(self) -> list[str] | None:
         return self._users()
@@ -304,8 +307,12 @@ class BlockBackend(Backend):
             for descriptor in self._descriptors:
                 stack.callback(os.close, descriptor)
 
-    def _failed(self, action: str, offset: int, length: int, exc: OSError) -> VolumeIOError:
-        return VolumeIOError(action, self.facts.name, offset, length, exc.strerror or str(exc))
+    @contextlib.contextmanager
+    def _reporting(self, action: str, offset: int, length: int) -> t.Iterator[None]:
+        try:
+            yield
+        except OSError as exc:
+            raise VolumeIOError(action, self.facts.name, offset, length, exc.strerror or str(exc)) from exc
 
 
 LOCAL = Kind(_parse, _open)

@@ -148,6 +148,9 @@ def open_file(host: Host, path: str, name: str, *, writable: bool) -> int:
         def is_free() -> bool:
             nonlocal users
             users = _file_writers(host, path, probe)
+            if writable:
+                # One that only reads, too, would not expect that what it reads changes.
+                users = users or list(_kernel_users(host, path, os.fstat(probe)))
             return not users
 
         if not host.wait_for(is_free, _SHORT_WAIT_S):
