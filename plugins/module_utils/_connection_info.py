@@ -128,7 +128,11 @@ def _is_number(text: str) -> bool:
 
 def parse(serial: str, connection_info: t.Mapping[str, t.Any]) -> IscsiConnection:
     """Read one connection info; raises InputError that names every problem at once."""
-    where = f"volume {serial}: "
+    return parse_at(f"volume {serial}: ", connection_info)
+
+
+def parse_at(where: str, connection_info: t.Mapping[str, t.Any]) -> IscsiConnection:
+    """The same; ``where`` is how each sentence begins."""
     data = connection_info.get("data")
     problems: list[str] = []
     driver = connection_info.get("driver_volume_type")
@@ -269,6 +273,7 @@ __all__ = (
     "by_path_lun",
     "no_mutual_chap",
     "parse",
+    "parse_at",
     "parse_portal",
     "redact",
     "secrets_of",

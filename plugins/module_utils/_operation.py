@@ -142,6 +142,14 @@ class Record:
             connection_infos={serial: info for serial, info in self.connection_infos.items() if serial not in serials},
         )
 
+    def of_volumes(self, serials: t.Container[str]) -> Record:
+        """With the devices and maps of these volumes alone; they may share the targets with others."""
+        return replace(
+            self,
+            paths=tuple(path for path in self.paths if path.serial in serials),
+            maps=tuple(made for made in self.maps if made.serial in serials),
+        )
+
     def without_target(self, key: tuple[str, int, str]) -> Record:
         return replace(self, targets=tuple(target for target in self.targets if target.key != key))
 

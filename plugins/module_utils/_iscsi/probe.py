@@ -73,7 +73,7 @@ _Job = t.Callable[[libiscsi.Session, Question, IscsiPath], Answer]
 
 def ask_identities(questions: t.Sequence[Question], *, load: t.Callable[[], t.Any] = libiscsi.load) -> _Answers:
     """The identity of every question's volume, by serial."""
-    return _ask(questions, lambda session, _question, way: _identify(session, way), load)
+    return _ask(questions, lambda session, _question, way: identify(session, way), load)
 
 
 def read_samples(
@@ -114,7 +114,7 @@ def _ask(questions: t.Sequence[Question], job: _Job, load: t.Callable[[], t.Any]
     deadline = time.monotonic() + TOTAL_TIMEOUT_S
     portals = sorted({(way.address, way.port) for question in questions for way in question.connection.paths})
     late_connection: str | None = "no answer to a connection in time"
-    silent = run_bounded(portals, _why_unreachable, deadline=deadline, late=late_connection)
+    silent = run_bounded(portals, why_unreachable, deadline=deadline, late=late_connection)
     answers: _Answers = {}
     sessions: dict[_SessionKey, list[tuple[Question, IscsiPath]]] = {}
     for question in questions:
@@ -143,7 +143,7 @@ def _nobody_answers(question: Question, silent: t.Mapping[_Portal, str | None]) 
     return f"no portal of the volume can be reached from this host ({causes}); check the storage network and the target"
 
 
-def _why_unreachable(portal: _Portal) -> str | None:
+def why_unreachable(portal: _Portal) -> str | None:
     """None when the portal takes connections; libiscsi itself would wait for minutes."""
     try:
         socket.create_connection(portal, timeout=CONNECT_TIMEOUT_S).close()
@@ -180,18 +180,18 @@ def _in_one_session(
     return answers
 
 
-def _identify(session: libiscsi.Session, way: IscsiPath) -> Answer:
+def identify(session: libiscsi.Session, way: IscsiPath) -> Answer:
+    """What the volume behind an open session is."""
     inquiry = vpd.parse_inquiry(session.command(way.lun, _inquiry(None, _INQUIRY_BYTES), _INQUIRY_BYTES))
     if not inquiry.is_disk:
         return Answer(problem=f"{way.iqn} at portal {way.portal} has no disk at LUN {way.lun} for this host; ask for the export")
-    request = bytes([_SERVICE_ACTION_IN_16, _READ_CAPACITY_16]) + bytes(8) + _CAPACITY_BYTES.to_bytes(4, "big") + bytes(2)
-    capacity = vpd.parse_capacity16(session.command(way.lun, request, _CAPACITY_BYTES))
+    capacity = read_capacity(session, way.lun)
     if capacity is None:
         return Answer(problem=f"LUN {way.lun} of {way.iqn} at portal {way.portal} tells no usable capacity")
     return Answer(
         identity=Identity(
-            wwid=vpd.wwid_from_page83(_vpd_page(session, way.lun, 0x83)),
-            unit_serial=vpd.unit_serial_from_page80(_vpd_page(session, way.lun, 0x80)),
+            wwid=vpd.wwid_from_page83(vpd_page(session, way.lun, 0x83)),
+            unit_serial=vpd.unit_serial_from_page80(vpd_page(session, way.lun, 0x80)),
             vendor=inquiry.vendor,
             model=inquiry.model,
             size_bytes=capacity.size_bytes,
@@ -201,15 +201,22 @@ def _identify(session: libiscsi.Session, way: IscsiPath) -> Answer:
     )
 
 
+def read_capacity(session: libiscsi.Session, lun: int) -> vpd.Capacity | None:
+    """The answer to READ CAPACITY(16), None when it makes no sense."""
+    request = bytes([_SERVICE_ACTION_IN_16, _READ_CAPACITY_16]) + bytes(8) + _CAPACITY_BYTES.to_bytes(4, "big") + bytes(2)
+    return vpd.parse_capacity16(session.command(lun, request, _CAPACITY_BYTES))
+
+
 def _inquiry(page: int | None, answer_bytes: int) -> bytes:
     return bytes([_INQUIRY, page is not None, page or 0]) + answer_bytes.to_bytes(2, "big") + bytes(1)
 
 
-def _vpd_page(session: libiscsi.Session, lun: int, page: int) -> bytes:
+def vpd_page(session: libiscsi.Session, lun: int, page: int) -> bytes:
+    """A page of vital product data; empty when the device has none of that number."""
     try:
         data = session.command(lun, _inquiry(page, _VPD_BYTES), _VPD_BYTES)
     except libiscsi.CommandError:
-        return b""  # Devices need not have the page.
+        return b""
     return data if data[1] == page else b""
 
 
@@ -224,4 +231,14 @@ def _block_reader(session: libiscsi.Session, lun: int, logical_block_bytes: int)
     return read
 
 
-__all__ = ("Answer", "Question", "ask_identities", "read_heads", "read_samples")
+__all__ = (
+    "Answer",
+    "Question",
+    "ask_identities",
+    "identify",
+    "read_capacity",
+    "read_heads",
+    "read_samples",
+    "vpd_page",
+    "why_unreachable",
+)

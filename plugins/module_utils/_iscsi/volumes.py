@@ -373,31 +373,42 @@ def _refuse_to_remove_others(host: Host, requests: t.Sequence[VolumeRequest], pl
         raise MigrationError(f"not detached, for other volumes are there than expected: {what}", error_id="identity_mismatch", table=rows)
 
 
-def restore(call: Call) -> Outcome:
-    """Undo what an operation made on this host."""
+def restore(call: Call, serials: t.Collection[str] | None = None) -> Outcome:
+    """Undo what an operation made on this host, or what it made for some volumes: a session that others use stays."""
     known = call.load()
     targets = [Target(*target.key) for target in known.targets] + [Target(path.address, path.port, path.iqn) for path in known.paths]
     with call.locked(targets):
         # Again, for another run of this operation may have ended while this one waited.
         known = call.load()
-        removal = removal_of_record(known)
+        removal = removal_of_record(known if serials is None else known.of_volumes(serials))
         plan = plan_removal(call.host, removal, call.timeout_s)
         listed = at_boot.serials(call.host) & {serial for serial, _target, _lun in removal.places}
         if not call.check_mode:
             if listed:
                 _unlist(call, listed)
             _remove(call, removal, plan)
-            # A migration away from here that left its note is no part of what was made here.
-            call.save(Record(operation_id=call.operation_id or "", boot_id=call.boot_id(), move=known.move, created=known.created))
-    serials = list(dict.fromkeys(serial for serial, _target, _lun in removal.places))
+            call.save(_what_remains(call, known, serials))
+    undone = list(dict.fromkeys(serial for serial, _target, _lun in removal.places))
     there = {path.serial for path in plan.paths}
-    before = {serial: _word(serial in there, serial in listed) for serial in serials}
+    before = {serial: _word(serial in there, serial in listed) for serial in undone}
     return Outcome(
         actions=[*_no_longer(listed), *plan.actions],
-        volumes={serial: _gone(KERNEL) for serial in serials},
+        volumes={serial: _gone(KERNEL) for serial in undone},
         before=before,
         after=dict.fromkeys(before, ABSENT),
     )
+
+
+def _what_remains(call: Call, known: Record, undone: t.Collection[str] | None) -> Record:
+    """The record after an undo; without volumes it is done with."""
+    rest = known.without_volumes(undone) if undone is not None else known
+    if undone is None or not rest.paths:
+        # A migration away from here that left its note is no part of what was made here.
+        return Record(operation_id=call.operation_id or "", boot_id=call.boot_id(), move=known.move, created=known.created)
+    for target in rest.targets:
+        if not sessions_of(call.host, Target(*target.key)):
+            rest = rest.without_target(target.key)
+    return rest
 
 
 def note_move(call: Call, move: Move | None) -> tuple[dict[str, t.Any] | None, bool]:

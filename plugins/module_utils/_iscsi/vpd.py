@@ -32,11 +32,13 @@ class Inquiry:
 
 @dataclass(frozen=True)
 class Capacity:
-    """Answer to READ CAPACITY(16)."""
+    """Answer to READ CAPACITY(16). ``is_thin``: blocks may be without space; ``reads_zeros``: such blocks read as zeros."""
 
     size_bytes: int
     logical_block_bytes: int
     physical_block_bytes: int
+    is_thin: bool = False
+    reads_zeros: bool = False
 
 
 def wwid_from_page83(page: bytes) -> str | None:
@@ -102,12 +104,14 @@ def parse_inquiry(data: bytes) -> Inquiry:
 def parse_capacity16(data: bytes) -> Capacity | None:
     """Read the answer to READ CAPACITY(16), or None when it makes no sense."""
     logical = int.from_bytes(data[8:12], "big")
-    if len(data) < 14 or not logical:
+    if len(data) < 15 or not logical:
         return None
     return Capacity(
         size_bytes=(int.from_bytes(data[:8], "big") + 1) * logical,
         logical_block_bytes=logical,
         physical_block_bytes=logical << (data[13] & 0x0F),
+        is_thin=bool(data[14] & 0x80),
+        reads_zeros=bool(data[14] & 0x40),
     )
 
 

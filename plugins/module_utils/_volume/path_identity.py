@@ -22,10 +22,10 @@ from dataclasses import dataclass
 
 from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.host import Host
 from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.identity import Identity
-from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.multipath import wwid_of
 from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.vpd import unit_serial_from_page80
 from ansible_collections.lunshift.migration.plugins.module_utils._volume.mounts import mount_of
 from ansible_collections.lunshift.migration.plugins.module_utils._volume.path_use import whole_disk
+from ansible_collections.lunshift.migration.plugins.module_utils._volume.scsi_identity import own_name
 
 _LOOP_GET_STATUS64 = 0x4C05
 _LOOP_STATUS = struct.Struct("5Q192x")
@@ -132,13 +132,9 @@ def _of_disk(host: Host, base: str) -> str | None:
             "model": host.read(f"{base}/device/model"),
         }
     )
-    if told.wwid_key:
-        return f"wwid:{wwid_of(told.wwid_key) or told.wwid_key}"
-    if told.serial_key:
-        return f"serial:{':'.join(told.serial_key)}"
     # virtio-blk: what the virtual machine's definition says.
     serial = host.read(f"{base}/serial")
-    return f"serial:virtio:{serial}" if serial else None
+    return own_name(told) or (f"serial:virtio:{serial}" if serial else None)
 
 
 def _of_this_run(host: Host, text: str) -> str:

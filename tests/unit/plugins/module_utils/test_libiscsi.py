@@ -384,7 +384,7 @@ def test_defect_in_a_thread_is_no_answer(monkeypatch, portal):
     def defect(*args):
         raise ZeroDivisionError
 
-    monkeypatch.setattr(probe, "_identify", defect)
+    monkeypatch.setattr(probe, "identify", defect)
     with pytest.raises(ZeroDivisionError):
         ask(FakeLibrary({1: FakeVolume()}), question("vol", portal))
 
