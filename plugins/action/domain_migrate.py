@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible.plugins.action import ActionBase
-from ansible_collections.lunshift.migration.plugins.plugin_utils._leased_job import LeasedJob, ProgressLines, prefix_of, show_for
+from ansible_collections.lunshift.migration.plugins.plugin_utils._leased_action import LeasedAction
 
-DEFAULT_LEASE_S = 60
 MIB = 1 << 20
 
 
@@ -57,36 +55,21 @@ def describe_result(result: t.Mapping[str, t.Any]) -> str | None:
     return " | ".join(parts)
 
 
-def _lease_s(arguments: t.Mapping[str, t.Any]) -> float:
-    try:
-        return float(arguments["lease_s"])
-    except (KeyError, TypeError, ValueError):
-        return DEFAULT_LEASE_S  # What is no number the module refuses, in words of its own.
+class ActionModule(LeasedAction):
+    def _operation_id(self, arguments: t.Mapping[str, t.Any]) -> str | None:
+        return arguments.get("operation_id") or _label(arguments)
 
+    def _line(self, arguments: t.Mapping[str, t.Any], progress: t.Mapping[str, t.Any]) -> str:
+        return f"{_label(arguments)}: {describe_progress(progress)}"
 
-class ActionModule(ActionBase):  # type: ignore[misc]
-    _supports_check_mode = True
-    _supports_async = True
-
-    def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
-        result: dict[str, t.Any] = super().run(tmp, task_vars)
-        task_vars = task_vars or {}
-        arguments = dict(self._task.args)
-        label = arguments.get("name") or arguments.get("uuid")
-        operation_id = arguments.get("operation_id") or arguments.get("uuid") or arguments.get("name")
-        if self._task.async_val or self._task.check_mode or arguments.get("state") == "aborted" or not operation_id:
-            return {**result, **self._run_plainly(arguments, task_vars)}
-        lines = ProgressLines(prefix_of(self, task_vars), lambda progress: f"{label}: {describe_progress(progress)}", show_for(self))
-        moved = LeasedJob(self, task_vars, str(operation_id), _lease_s(arguments), lines).run(arguments)
-        summary = describe_result(moved)
-        # The error of a migration that failed tells the last of them.
-        for step in [] if moved.get("failed") else moved.get("steps", []):
-            lines.say(f"{label}: {step}")
+    def _last_lines(self, arguments: t.Mapping[str, t.Any], result: t.Mapping[str, t.Any]) -> t.Iterator[str]:
+        # The error of a migration that failed tells the last of its steps.
+        for step in [] if result.get("failed") else result.get("steps", []):
+            yield f"{_label(arguments)}: {step}"
+        summary = describe_result(result)
         if summary:
-            lines.say(f"{label}: {summary}")
-        return {**result, **moved}
+            yield f"{_label(arguments)}: {summary}"
 
-    def _run_plainly(self, arguments: dict[str, t.Any], task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
-        """Without progress: a task that is itself asynchronous has nobody who would renew a lease."""
-        wrap_async = bool(self._task.async_val) and not self._connection.has_native_async
-        return t.cast("dict[str, t.Any]", self._execute_module(module_args=arguments, task_vars=task_vars, wrap_async=wrap_async))
+
+def _label(arguments: t.Mapping[str, t.Any]) -> str | None:
+    return arguments.get("name") or arguments.get("uuid")

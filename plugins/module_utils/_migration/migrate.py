@@ -9,22 +9,17 @@
 from __future__ import annotations
 
 import platform
-import secrets
 import shlex
 import time
 import typing as t
 from dataclasses import dataclass, replace
 
 from ansible_collections.lunshift.migration.plugins.module_utils._errors import MigrationError
+from ansible_collections.lunshift.migration.plugins.module_utils._follow import follow
 from ansible_collections.lunshift.migration.plugins.module_utils._leased_job import (
     Clock,
     JobDirectory,
     Lease,
-    ask_for_copy,
-    give_up_copy,
-    is_running,
-    take_result,
-    write_controls,
 )
 from ansible_collections.lunshift.migration.plugins.module_utils._libvirt.connection import Connection, LibvirtError, open_connection
 from ansible_collections.lunshift.migration.plugins.module_utils._libvirt.domain import Domain, find_domain, read_job
@@ -55,9 +50,6 @@ from ansible_collections.lunshift.migration.plugins.module_utils._operation impo
 CONNECT_TIMEOUT_S = 20.0
 # Between two looks whether a job that was taken over has ended: the guest may wait for it, paused.
 TAKEN_OVER_LOOK_S = 0.05
-FOLLOW_LOOK_S = 0.2
-# A job that ends leaves its result at once.
-RESULT_WAIT_S = 5.0
 ABORT_WAIT_S = 30.0
 # Somebody ended the job: an operator, or another program.
 VIR_ERR_OPERATION_ABORTED = 78
@@ -118,7 +110,7 @@ class Migration:
             except MigrationError as exc:
                 if exc.error_id != "job_running":
                     raise
-            result = self._follow()
+            result = follow(self.request.operation_id, self.request.controls.to_dict(), self.warn, self.clock, self.sleep)
             if result is not None:
                 return result
 
@@ -132,33 +124,6 @@ class Migration:
                 return self._migrate(directory, watcher)
             finally:
                 watcher.release()
-
-    def _follow(self) -> Result | None:
-        """Another process runs the job: hand our limits over, and return its result. None when it ended without one."""
-        operation_id = self.request.operation_id
-        copy = ask_for_copy(operation_id, secrets.token_hex(8))
-        write_controls(operation_id, self.request.controls.to_dict())
-        ended_at = None
-        while ended_at is None or self.clock() < ended_at + RESULT_WAIT_S:
-            result = take_result(copy)
-            if result is not None:
-                return self._followed(result)
-            if ended_at is None and not is_running(operation_id):
-                ended_at = self.clock()
-            self.sleep(FOLLOW_LOOK_S)
-        give_up_copy(copy)
-        return None
-
-    def _followed(self, result: Result) -> Result:
-        """Ansible's own keys go: they belong to the other run."""
-        for warning in result.pop("warnings", []):
-            self.warn(warning)
-        failed = result.pop("failed", False)
-        ours = {key: value for key, value in result.items() if key not in ("invocation", "deprecations", "exception")}
-        if failed:
-            ours.pop("changed", None)
-            raise MigrationError(str(ours.pop("msg", "")), error_id=str(ours.pop("error_id", "defect")), **ours)
-        return {**ours, "followed": True}
 
     def _migrate(self, directory: JobDirectory | None, watcher: Watcher | None) -> Result:
         request = self.request

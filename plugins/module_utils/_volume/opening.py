@@ -42,8 +42,9 @@ def parse_volume(where: str, connection_info: t.Mapping[str, t.Any]) -> Request:
     return Request(kind, kind.parse(where, connection_info))
 
 
-def open_volume(request: Request, how: How) -> VolumeHandle:
+def open_volume(connection_info: t.Mapping[str, t.Any], how: How) -> VolumeHandle:
     """Open a volume; close_volume() gives back all that this took."""
+    request = parse_volume("", connection_info)
     return VolumeHandle(request.kind.open(request.parsed, how), writable=how.writable)
 
 

@@ -29,7 +29,7 @@ from ansible_collections.lunshift.migration.plugins.module_utils._volume.handle 
     VolumeIOError,
 )
 from ansible_collections.lunshift.migration.plugins.module_utils._volume.kind import How
-from ansible_collections.lunshift.migration.plugins.module_utils._volume.opening import close_volume, open_volume, parse_volume
+from ansible_collections.lunshift.migration.plugins.module_utils._volume.opening import close_volume, open_volume
 from targets import Target
 
 MIB = 1 << 20
@@ -46,7 +46,7 @@ def make_file(path: Path, size: int = SIZE, *, filled: bool = False) -> Path:
 
 
 def opened(target: Target, lun: int, *, writable: bool = True, timeout_s: int = 30, **more: t.Any) -> VolumeHandle:
-    return open_volume(parse_volume("target: ", target.info(lun, **more)), How(writable=writable, timeout_s=timeout_s))
+    return open_volume(target.info(lun, **more), How(writable=writable, timeout_s=timeout_s))
 
 
 def copy_in(handle: VolumeHandle, source: Path) -> None:

@@ -10,6 +10,7 @@ import typing as t
 from dataclasses import replace
 
 import pytest
+from ansible_collections.lunshift.migration.plugins.module_utils import _follow as follow_module
 from ansible_collections.lunshift.migration.plugins.module_utils import _leased_job
 from ansible_collections.lunshift.migration.plugins.module_utils._errors import MigrationError
 from ansible_collections.lunshift.migration.plugins.module_utils._libvirt.connection import Connection, open_connection
@@ -770,7 +771,7 @@ class TestFollowing:
     def _results(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(_leased_job, "RESULTS", tmp_path / "run" / "results")
         monkeypatch.setattr(_leased_job, "LOCK_PATIENCE_S", 0.05)
-        monkeypatch.setattr(migrate_module, "FOLLOW_LOOK_S", 0.01)
+        monkeypatch.setattr(follow_module, "LOOK_EVERY_S", 0.01)
 
     def end_with(self, tmp_path: Path, result: dict[str, t.Any] | None) -> t.Callable[[], None]:
         directory = _leased_job.JobDirectory("web1")
@@ -805,7 +806,7 @@ class TestFollowing:
         assert (str(error), error.error_id, error.details) == ("it took too long", "timeout", {"outcome": "stayed"})
 
     def test_one_that_leaves_none_is_followed_by_a_job_of_its_own(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(migrate_module, "RESULT_WAIT_S", 0.1)
+        monkeypatch.setattr(follow_module, "RESULT_WAIT_S", 0.1)
         bench = Bench()
         threading.Timer(0.2, self.end_with(tmp_path, None)).start()
         assert (bench.run()["outcome"], list((tmp_path / "run" / "results").iterdir())) == ("moved", [])

@@ -82,8 +82,8 @@ def test_what_is_wrong_with_connection_info_is_said(data: t.Any, problem: str) -
 
 def test_what_cinder_adds_is_no_problem(tmp_path: Path) -> None:
     path = volume_file(tmp_path)
-    request = parse({"device_path": str(path), "encrypted": False, "qos_specs": None, "access_mode": "rw"})
-    handle = open_volume(request, READ)
+    data = {"device_path": str(path), "encrypted": False, "qos_specs": None, "access_mode": "rw"}
+    handle = open_volume({"driver_volume_type": "local", "data": data}, READ)
     assert handle.readall() == path.read_bytes()
     close_volume(handle)
 
