@@ -40,6 +40,7 @@ from ansible_collections.lunshift.migration.plugins.module_utils._volume.handle 
 )
 from ansible_collections.lunshift.migration.plugins.module_utils._volume.kind import How, Kind
 
+_BLKROGET = 0x125E
 _BLKSSZGET = 0x1268
 _BLKPBSZGET = 0x127B
 _FILE_BLOCK_BYTES = 512  # What a guest sees, whatever the file system works in.
@@ -107,6 +108,9 @@ def _open_device(host: Host, path: str, how: How, identity: str | None, name: st
             requests=_DEVICE_REQUEST[1],
             can_unmap=path_use.can_unmap(host, device),
         )
+        if how.writable and _ioctl_number(descriptor, _BLKROGET):
+            # Linux lets it be opened all the same.
+            raise _unusable(name, "the device is read-only")
         rest = facts.size_bytes % block
         if rest or not facts.size_bytes:
             cause = f"its last {rest} bytes cannot be reached in blocks of {block}" if rest else "it has no size"

@@ -12,8 +12,8 @@ as another volume.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
-import errno
 import fcntl
 import os
 import re
@@ -62,7 +62,8 @@ def of_device(host: Host, device: str) -> str:
 
 def _of_map(uuid: str | None) -> str | None:
     """device-mapper's own name for it: C(LVM-...), C(CRYPT-...), or that of the disk that all paths lead to."""
-    if not uuid:
+    if not uuid or "-devnode_" in uuid:
+        # kpartx on what has no name either.
         return None
     multipath = re.fullmatch(r"(part\d+-)?mpath-(.+)", uuid)
     if not multipath:
@@ -163,12 +164,9 @@ def _file_system(host: Host, descriptor: int) -> str | None:
     device = of_device(host, os.path.basename(host.resolve(node))) if host.exists(node) else None
     if device and not device.startswith("boot:"):
         return device
-    try:
+    with contextlib.suppress(OSError):
         answer = fcntl.ioctl(descriptor, _FS_IOC_GETFSUUID, bytes(17))
         return f"uuid:{answer[1 : 1 + answer[0]].hex()}"
-    except OSError as exc:
-        if exc.errno not in (errno.ENOTTY, errno.EOPNOTSUPP, errno.EINVAL):
-            raise
     mount = mount_of(host, f"/proc/self/fd/{descriptor}")
     return f"{mount.kind}:{mount.source}" if mount and mount.kind in _STEADY_NETWORK_FILE_SYSTEMS else None
 

@@ -72,10 +72,11 @@ def open_device(host: Host, path: str, device: str, name: str, *, writable: bool
                 raise
         return bool(opened)
 
-    # multipathd and udev take a new device for a moment.
-    if not host.wait_for(try_to_open, min(timeout_s, _SHORT_WAIT_S)):
-        users = users_of(host, devices, timeout_s).get(device) or [_hidden_owner(device)]
-        raise in_use(name, users)
+    if not try_to_open():
+        users = users_of(host, devices, timeout_s).get(device)
+        # multipathd and udev take a new device for a moment.
+        if users or not host.wait_for(try_to_open, min(timeout_s, _SHORT_WAIT_S)):
+            raise in_use(name, users or [_hidden_owner(device)])
     (descriptor,) = opened
     try:
         writers = users_of(host, devices, timeout_s, writers_only=True).get(device)

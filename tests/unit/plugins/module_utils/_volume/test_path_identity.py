@@ -66,7 +66,7 @@ def test_other_devices_have_names_of_their_own_kind(host: FakeDevices, name: str
     assert of_device(host, name) == identity
 
 
-@pytest.mark.parametrize("files", [{"dm/uuid": "", "dm/name": "mine"}, {"serial": ""}, {}])
+@pytest.mark.parametrize("files", [{"dm/uuid": "", "dm/name": "mine"}, {"dm/uuid": "part1-devnode_7:0_Wh5pYvM"}, {"serial": ""}, {}])
 def test_what_has_no_name_is_bound_to_this_run_of_the_host(host: FakeDevices, files: dict[str, str]) -> None:
     host.add("vdb", "virtual/block/vdb", diskseq="9", **files)
     first = of_device(host, "vdb")
