@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,7 +81,8 @@ class Lab:
         return f"10.78.{self.lab_id}.{_LAST_OCTET[host]}"
 
     def address6_of(self, host: str) -> str:
-        return f"fd00:78:{self.lab_id}::{_LAST_OCTET[host]}"
+        # The one spelling that everybody writes: with the id 0 there is a shorter one.
+        return str(ipaddress.ip_address(f"fd00:78:{self.lab_id}::{_LAST_OCTET[host]}"))
 
     def mac_of(self, host: str) -> str:
         return f"52:54:00:78:{self.lab_id:02x}:{_LAST_OCTET[host]:02x}"
