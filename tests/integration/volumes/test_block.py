@@ -30,7 +30,7 @@ from ansible_collections.lunshift.migration.plugins.module_utils._volume.handle 
     VolumeIOError,
 )
 from ansible_collections.lunshift.migration.plugins.module_utils._volume.kind import How
-from ansible_collections.lunshift.migration.plugins.module_utils._volume.opening import open_volume, parse_volume
+from ansible_collections.lunshift.migration.plugins.module_utils._volume.opening import open_volume
 from loop_devices import LoopDevice, LoopDevices, run
 
 READ, WRITE = How(timeout_s=5), How(writable=True, timeout_s=5)
@@ -60,7 +60,7 @@ def reference(tmp_path: Path, content: bytes) -> Path:
 
 
 def open_local(node: str | Path, how: How) -> VolumeHandle:
-    return open_volume(parse_volume("source: ", {"driver_volume_type": "local", "data": {"device_path": str(node)}}), how)
+    return open_volume({"driver_volume_type": "local", "data": {"device_path": str(node)}}, how)
 
 
 @pytest.mark.parametrize("sector", SECTORS)
