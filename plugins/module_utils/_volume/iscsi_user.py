@@ -54,6 +54,10 @@ def open_user(connection: IscsiConnection, how: How, *, load: t.Callable[[], t.A
         )
 
     def log_in(way: IscsiPath) -> libiscsi.Session:
+        # The library itself would wait for minutes.
+        cause = probe.why_unreachable((way.address, way.port))
+        if cause:
+            raise libiscsi.PortalSilent(f"portal {way.portal}: {cause}", error_id="portal_silent")
         session = libiscsi.Session(library, way, initiator_iqn, connection.chap, how.timeout_s)
         session.open()
         return session
@@ -73,14 +77,10 @@ def _first_session(connection: IscsiConnection, log_in: t.Callable[[IscsiPath], 
     """By the first path on which somebody answers. A refusal is an answer."""
     causes = []
     for way in connection.paths:
-        # The library itself would wait for minutes.
-        cause = probe.why_unreachable((way.address, way.port))
-        if cause is None:
-            try:
-                return log_in(way), way
-            except libiscsi.PortalSilent as exc:
-                cause = str(exc)
-        causes.append(f"portal {way.portal}: {cause}")
+        try:
+            return log_in(way), way
+        except libiscsi.PortalSilent as exc:
+            causes.append(str(exc))
     first = connection.paths[0]
     raise VolumeError(
         f"no portal of LUN {first.lun} of {first.iqn} can be reached from this host ({'; '.join(causes)});"
