@@ -73,6 +73,12 @@ class FakeLun:
             )
             return GOOD, (4 + len(ranges)).to_bytes(4, "big") + bytes(4) + ranges
         assert lba + count <= self.blocks
+        limit = int.from_bytes(self.limits.get({WRITE_SAME: 36, UNMAP: 20}.get(operation, 8), b""), "big")
+        if limit and count > limit:
+            # A unit whose granule is longer than it can unmap at once can unmap nothing.
+            assert (operation, flags) == (WRITE_SAME, 8)
+            assert count <= int.from_bytes(self.limits[28], "big")
+            return CHECK, REFUSED
         start, end = lba * self.block, (lba + count) * self.block
         if operation == READ:
             return GOOD, bytes(self.content[start:end])

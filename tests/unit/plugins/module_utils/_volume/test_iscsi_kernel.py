@@ -105,9 +105,19 @@ def test_sides_on_two_targets(bench: Bench) -> None:
     one, other = opened(bench, 1), opened(bench, 1, portal="192.0.2.20:3260", iqn="iqn.2026-11.example:other")
     one.close()
     assert (len(bench.host.disks()), len(bench.host.sessions()), len(bench.host.records())) == (1, 1, 1)
+    assert IQN not in records(bench)[0].read_text()
     other.close()
     assert bench.host.clean()
     assert records(bench) == []
+
+
+def test_a_session_that_others_use_by_now_stays(bench: Bench) -> None:
+    handle = opened(bench)
+    bench.attach(volume("vol2", 2), operation_id="other")
+    handle.close()
+    assert (bench.host.disks(), len(bench.host.sessions())) == (["sdb"], 1)
+    # Who makes nothing more has nothing to undo.
+    assert [path.name for path in records(bench)] == ["other.json"]
 
 
 def test_without_an_operation(bench: Bench) -> None:
