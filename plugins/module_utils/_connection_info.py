@@ -22,11 +22,12 @@ import typing as t
 from dataclasses import dataclass, field
 
 from ansible_collections.lunshift.migration.plugins.module_utils._errors import InputError
+from ansible_collections.lunshift.migration.plugins.module_utils._keyring import keys_by_entity
 
 DEFAULT_PORT = 3260
 # SAM-5 flat and extended addressing: what Linux accepts as a LUN on its scan interface.
 MAX_LUN = 0xFFFFFFFF
-SECRET_KEYS = ("auth_password", "auth_password_in", "discovery_auth_password")
+SECRET_KEYS = ("auth_password", "auth_password_in", "discovery_auth_password", "keyring")
 
 _HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 # Looser than RFC 3720 about the date of an IQN: targets without one exist, and initiators log in to them.
@@ -248,6 +249,8 @@ def secrets_of(connection_info: t.Any) -> set[str]:
         for key, value in connection_info.items():
             if key in SECRET_KEYS and value:
                 found.add(str(value))
+                # A keyring is a text with names and keys; what has to be hidden wherever it stands are the keys.
+                found.update(keys_by_entity(str(value)).values() if key == "keyring" else ())
             else:
                 found |= secrets_of(value)
     elif isinstance(connection_info, (list, tuple)):

@@ -15,13 +15,14 @@ import typing as t
 from dataclasses import dataclass
 
 from ansible_collections.lunshift.migration.plugins.module_utils._errors import InputError
-from ansible_collections.lunshift.migration.plugins.module_utils._volume import block, iscsi
+from ansible_collections.lunshift.migration.plugins.module_utils._volume import block, iscsi, rbd
 from ansible_collections.lunshift.migration.plugins.module_utils._volume.handle import VolumeHandle
 from ansible_collections.lunshift.migration.plugins.module_utils._volume.kind import How, Kind
 
 _KINDS: dict[str, Kind] = {
     "iscsi": iscsi.ISCSI,
     "local": block.LOCAL,
+    "rbd": rbd.RBD,
 }
 
 
