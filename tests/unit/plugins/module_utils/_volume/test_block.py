@@ -508,6 +508,19 @@ def test_who_else_writes_is_told_at_any_time(tmp_path: Path, monkeypatch: pytest
     backend.close()
 
 
+def test_in_a_container_only_the_kernel_knows_all_writers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(path_use, "_sees_all_processes", lambda _host: False)
+    monkeypatch.setattr(path_use, "_LOCAL_FILE_SYSTEMS", [path_use.mount_of(path_use.Host(), str(tmp_path)).kind])
+    path = volume_file(tmp_path)
+    for how, asks_the_kernel, users in ((READ, True, []), (READ, False, None), (WRITE, True, None)):
+        backend = open_block(str(path), how)
+        with monkeypatch.context() as patch:
+            if not asks_the_kernel:
+                patch.setattr(path_use, "_has_writers", lambda _descriptor: None)
+            assert backend.users() == users
+        backend.close()
+
+
 def test_nothing_is_known_of_writers_on_a_file_system_of_several_hosts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(path_use, "_LOCAL_FILE_SYSTEMS", ())
     backend = open_block(str(volume_file(tmp_path)), READ)
