@@ -91,11 +91,19 @@ def oldest_unit_tests(report: Report, box: Toolbox, oldest: Path) -> None:
     _pytest(report, "python-3.9", oldest, ["tests/unit/plugins/module_utils"], box.checkout, env)
 
 
-def _pytest(report: Report, label: str, venv: Path, arguments: list[str], checkout: Path, env: t.Mapping[str, str]) -> None:
-    junit = report.log_dir / f"unit-{label}.xml"
+def integration_tests(report: Report, box: Toolbox) -> None:
+    """Code on real storage of this machine, without hosts; one after the other, for they share it."""
+    _pytest(report, "volumes", box.venv, ["tests/integration"], box.checkout, box.env, kind="integration")
+
+
+def _pytest(
+    report: Report, label: str, venv: Path, arguments: list[str], checkout: Path, env: t.Mapping[str, str], kind: str = "unit"
+) -> None:
+    junit = report.log_dir / f"{kind}-{label}.xml"
     junit.unlink(missing_ok=True)
-    command = [str(venv / "bin" / "python"), "-m", "pytest", "-q", "-n", "2", "-p", "no:cacheprovider", f"--junitxml={junit}", *arguments]
-    report.step("unit", label, command, cwd=checkout, env=env, timeout_s=STEP_LIMIT_S, count=lambda: junit_counts(junit))
+    workers = ["-n", "2"] if kind == "unit" else []
+    command = [str(venv / "bin" / "python"), "-m", "pytest", "-q", *workers, "-p", "no:cacheprovider", f"--junitxml={junit}", *arguments]
+    report.step(kind, label, command, cwd=checkout, env=env, timeout_s=STEP_LIMIT_S, count=lambda: junit_counts(junit))
 
 
 def sanity(report: Report, box: Toolbox) -> None:

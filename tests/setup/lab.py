@@ -29,13 +29,17 @@ class Lab:
         self._env = dict(env)
         self._command = str(checkout / "tests" / "lab" / "lab")
 
-    def up(self, kinds: t.Sequence[str]) -> None:
-        """Bring hosts of these kinds up, beside those that are up already."""
+    def install(self) -> None:
+        """Its Debian packages, which tests beside the lab need as well."""
         packages = self._checkout / "tests" / "lab" / "packages.txt"
         if subprocess.run(
             [str(self._checkout / "tests" / "setup" / "debian.sh"), str(packages)], check=False, timeout=UP_LIMIT_S
         ).returncode:
             raise LabError("the lab's Debian packages are not there")
+
+    def up(self, kinds: t.Sequence[str]) -> None:
+        """Bring hosts of these kinds up, beside those that are up already."""
+        self.install()
         print(f"== lab: up with {' and '.join(kinds)} hosts", flush=True)
         started_s = time.monotonic()
         command = [self._command, "up", *kinds]

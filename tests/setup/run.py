@@ -13,7 +13,7 @@ import typing as t
 from dataclasses import replace
 from pathlib import Path
 
-from checks import Toolbox, oldest_unit_tests, sanity, static_checks, unit_tests
+from checks import Toolbox, integration_tests, oldest_unit_tests, sanity, static_checks, unit_tests
 from environments import DEBIAN_PYTHON, environment, find_python
 from lab import Lab, LabError
 from paths import link_collection
@@ -77,6 +77,11 @@ def _test(limit_s: float, *, everything: bool) -> int:
     for box in boxes:
         sanity(report, box)
     lab = Lab(CHECKOUT, {**boxes[0].env, "LUNSHIFT_FAULTS": "all" if everything else "core"})
+    try:
+        lab.install()
+        integration_tests(report, boxes[0])
+    except LabError as exc:
+        report.fail("integration", "volumes", str(exc))
     run_scenarios(report, boxes[0], lab, everything=everything)
     return report.summary()
 

@@ -163,9 +163,7 @@ def open_file(host: Host, path: str, name: str, *, writable: bool) -> int:
     try:
         if not _lock(descriptor, exclusive=writable):
             users = list(_processes_with(host, path, os.fstat(descriptor), writers_only=False, but=os.getpid()))
-            raise in_use(
-                name, users or ["another copy, a virtual machine or this run itself (is it the source and the target?) has locked it"]
-            )
+            raise in_use(name, users or ["another copy or a virtual machine has locked it"])
     except BaseException:
         os.close(descriptor)
         raise

@@ -32,6 +32,7 @@ class Target:
         # It names a socket in /var/run/tgtd; other daemons have other numbers.
         self._control = str(self.port - 23000)
         self._luns = 0
+        self._added: list[tuple[Path, dict[str, t.Any]]] = []
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -60,6 +61,7 @@ class Target:
     def add(self, path: Path, *, block: int = 512, thin: bool = False, **params: t.Any) -> int:
         """Export a file; its LUN. ``params`` are tgtadm's own, such as readonly=1 or scsi_id."""
         self._luns += 1
+        self._added.append((path, {"block": block, "thin": thin, **params}))
         self.admin("logicalunit", "new", "--lun", str(self._luns), "-b", str(path), "--bstype", "rdwr", "--blocksize", str(block))
         params = {"thin_provisioning": int(thin), **params}
         self.set(self._luns, **params)
@@ -104,6 +106,13 @@ class Target:
         assert self._process
         self._process.kill()
         self._process.wait()
+
+    def start_again(self) -> None:
+        """After it was killed, with the LUNs that it had."""
+        added, self._added, self._luns = self._added, [], 0
+        self.start()
+        for path, params in added:
+            self.add(path, **params)
 
     def stop(self) -> None:
         if self._process and self._process.poll() is None:
