@@ -16,7 +16,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 PLUGINS = ROOT / "plugins"
-VARIABLE = re.compile(r"live_migrate_[a-z_]+")
+VARIABLE = re.compile(r"(?:live|volume)_migrate_[a-z_]+")
 LICENCE = (
     "# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)",
     "# SPDX-License-Identifier: GPL-3.0-or-later",
@@ -148,7 +148,7 @@ def test_role_has_what_the_importer_wants(role: str) -> None:
 def test_scenario_names_its_lab(scenario: Path) -> None:
     kinds = (scenario / "lab").read_text(encoding="ascii").split()
     assert kinds
-    assert set(kinds) <= {"namespace", "uml"}
+    assert set(kinds) <= {"namespace", "uml", "ceph"}
 
 
 def _error_ids() -> set[str]:
@@ -172,9 +172,11 @@ def test_troubleshooting_guide_has_every_error_id() -> None:
 
 
 def test_guides_name_only_variables_that_exist() -> None:
-    specification = yaml.safe_load((ROOT / "roles" / "live_migrate" / "meta" / "argument_specs.yml").read_text(encoding="utf-8"))
-    readme = (ROOT / "roles" / "live_migrate" / "README.md").read_text(encoding="utf-8")
-    # Facts, variables of included tasks and the playbook's own are in the text of the role's README.
-    known = set(_options(specification)) | set(VARIABLE.findall(readme)) | {"live_migrate_source", "live_migrate_sweep_hosts"}
+    # The playbooks' own.
+    known = {"live_migrate_source", "live_migrate_sweep_hosts"}
+    for role in (ROOT / "roles").iterdir():
+        known |= set(_options(yaml.safe_load((role / "meta" / "argument_specs.yml").read_text(encoding="utf-8"))))
+        # Facts and variables of included tasks are in the text of the role's README.
+        known |= set(VARIABLE.findall((role / "README.md").read_text(encoding="utf-8")))
     for path in [ROOT / "README.md", *(ROOT / "docs" / "docsite" / "rst").glob("*.rst")]:
         assert set(VARIABLE.findall(path.read_text(encoding="utf-8"))) <= known, path
