@@ -18,7 +18,7 @@ REFUSED = b"SENSE KEY:ILLEGAL_REQUEST(5) ASCQ:INVALID_OPERATION_CODE(0x2000)"
 ATTENTION = b"SENSE KEY:UNIT_ATTENTION(6) ASCQ:REPORTED_LUNS_DATA_HAS_CHANGED(0x3f0e)"
 
 READ, WRITE, WRITE_SAME, UNMAP = 0x88, 0x8A, 0x93, 0x42
-SYNC16, SYNC10, INQUIRY, MODE_SENSE, SERVICE_IN = 0x91, 0x35, 0x12, 0x1A, 0x9E
+SYNC16, SYNC10, INQUIRY, MODE_SENSE, SERVICE_IN, READY = 0x91, 0x35, 0x12, 0x1A, 0x9E, 0
 Answer = tuple[int, bytes]
 
 
@@ -41,7 +41,7 @@ class FakeLun:
         self.refused: set[int | tuple[int, int]] = set()
         self.statuses: t.Callable[[int], list[tuple[int, int, int]]] = self.true_statuses
         self.commands: list[tuple[int, int, int, int]] = []
-        self.attentions = self.busy = self.missing = 0
+        self.attentions = self.busy = self.missing = self.pings = 0
 
     def limit(self, start: int, length: int, value: int) -> None:
         """A field of VPD page B0."""
@@ -57,6 +57,9 @@ class FakeLun:
             if operation in self.refused or (operation, flags) in self.refused:
                 return CHECK, REFUSED
             return self.on_blocks(operation, flags, lba, count, data)
+        if operation == READY:
+            self.pings += 1
+            return (CHECK, REFUSED) if READY in self.refused else (GOOD, b"")
         if operation == INQUIRY:
             return GOOD, self.page(request[2]) if flags else bytes([0 if self.is_disk else 0x7F]) + bytes(7) + b"LAB     VOLUME          "
         if operation == MODE_SENSE:
@@ -129,6 +132,7 @@ class FakeLibrary:
         self.logins = self.most = 0
         self.max_sessions = 99
         self.lose_at: int | None = None
+        self.lose_by = (READ, WRITE)
         self.hook: t.Callable[[int], None] = lambda operation: None
         self._errors: dict[int, bytes] = {}
         self._tasks: dict[int, tuple[Task, list[t.Any]]] = {}
@@ -191,7 +195,7 @@ class FakeLibrary:
         return address
 
     def _carry_out(self, context: int, task: Task, request: bytes, buffer: int | None, data: t.Any) -> int:
-        if self.lose_at is not None and request[0] in (READ, WRITE):
+        if self.lose_at is not None and request[0] in self.lose_by:
             self.lose_at -= 1
             if self.lose_at < 0:
                 self.lost.add(context)

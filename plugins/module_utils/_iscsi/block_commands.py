@@ -49,6 +49,10 @@ class LbaStatus:
     status: int
 
 
+def test_unit_ready() -> bytes:
+    return bytes(6)
+
+
 def read16(lba: int, count: int) -> bytes:
     return _long(0x88, 0, lba, count)
 
@@ -158,6 +162,7 @@ __all__ = (
     "read16",
     "synchronize_cache10",
     "synchronize_cache16",
+    "test_unit_ready",
     "unmap",
     "unmap_data",
     "write16",

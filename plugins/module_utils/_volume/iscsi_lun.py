@@ -81,6 +81,9 @@ class Lun:
             yield Extent(lba * self.block_bytes, (end - lba) * self.block_bytes, _KINDS.get(found.status, UNKNOWN))
             lba = end
 
+    def ping(self, session: Session) -> None:
+        session.order(self.way.lun, block_commands.test_unit_ready())
+
     def prove(self, session: Session) -> None:
         """Raise unless the unit behind a session is still this one."""
         answer = probe.identify(session, self.way)

@@ -108,7 +108,7 @@ class IscsiUserVolume(Backend):
         self._request_bytes = _suitable(lun.limits.transfer * lun.block_bytes)
         self._zeroing = Zeroing(lun, self._request_bytes)
         self._tells_status = lun.reads_zeros
-        self._sessions = SessionPool(self._watched(session), self._further_session, _REQUESTS)
+        self._sessions = SessionPool(self._watched(session), self._further_session, lun.ping, _REQUESTS)
         self.facts = Facts(
             name=lun.name,
             identity=identity,

@@ -31,12 +31,14 @@ class Target:
         self.address, self.port = "127.0.0.1", _free_port()
         # It names a socket in /var/run/tgtd; other daemons have other numbers.
         self._control = str(self.port - 23000)
+        # More of tgtd's own, such as ",nop_interval=1,nop_count=2".
+        self.options = ""
         self._luns = 0
         self._added: list[tuple[Path, dict[str, t.Any]]] = []
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        portal = f"portal={self.address}:{self.port}"
+        portal = f"portal={self.address}:{self.port}{self.options}"
         with open(self.directory / "tgtd.log", "ab") as log:
             self._process = subprocess.Popen(
                 ["tgtd", "-f", "-C", self._control, "-t", "8", "--iscsi", portal], stdout=log, stderr=subprocess.STDOUT

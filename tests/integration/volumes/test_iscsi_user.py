@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.lunshift.migration.plugins.module_utils._errors import MigrationError
+from ansible_collections.lunshift.migration.plugins.module_utils._volume import iscsi_sessions
 from ansible_collections.lunshift.migration.plugins.module_utils._volume.buffer import aligned_buffer, is_zero
 from ansible_collections.lunshift.migration.plugins.module_utils._volume.handle import (
     DATA,
@@ -367,6 +368,26 @@ def test_without_any_rights(iscsi_target: Target, tmp_path: Path) -> None:
     assert os.waitpid(child, 0)[1] == 0
     with open(behind, "rb") as stream:
         assert stream.read(17) == b"written by nobody"
+
+
+def test_sessions_without_work_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A target asks whether an initiator is still there, and ends the session of one that does not answer."""
+    monkeypatch.setattr(iscsi_sessions, "_PING_S", 0.5)
+    target = Target(tmp_path)
+    target.options = ",nop_interval=1,nop_count=4"
+    try:
+        target.start()
+        handle = opened(target, target.add(make_file(tmp_path / "behind", filled=True)), writable=False)
+        # tgtd answers what follows such a question a second late, so there are few sessions here.
+        with ThreadPoolExecutor(2) as threads:
+            list(threads.map(lambda number: handle.read_into(aligned_buffer(MIB), number % 16 * MIB), range(64)))
+        sessions = target.sessions()
+        time.sleep(9)
+        assert target.sessions() == sessions
+        handle.read_into(aligned_buffer(MIB), 0)
+        close_volume(handle)
+    finally:
+        target.stop()
 
 
 def test_signals_do_not_break_a_session(iscsi_target: Target, tmp_path: Path) -> None:

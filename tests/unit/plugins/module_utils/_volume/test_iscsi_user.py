@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.lunshift.migration.plugins.module_utils._connection_info import parse
 from ansible_collections.lunshift.migration.plugins.module_utils._errors import MigrationError
-from ansible_collections.lunshift.migration.plugins.module_utils._volume import iscsi_user, iscsi_zeroing
+from ansible_collections.lunshift.migration.plugins.module_utils._volume import iscsi_sessions, iscsi_user, iscsi_zeroing
 from ansible_collections.lunshift.migration.plugins.module_utils._volume.buffer import aligned_buffer, is_zero
 from ansible_collections.lunshift.migration.plugins.module_utils._volume.handle import (
     DATA,
@@ -28,6 +28,7 @@ from ansible_collections.lunshift.migration.plugins.module_utils._volume.handle 
 from ansible_collections.lunshift.migration.plugins.module_utils._volume.kind import How
 from ansible_collections.lunshift.migration.tests.unit.fake_lun import (
     READ,
+    READY,
     SERVICE_IN,
     SYNC10,
     SYNC16,
@@ -332,9 +333,59 @@ def test_a_logout_that_hangs_is_left_behind(opened: t.Callable[..., VolumeHandle
     handle.close()
     assert time.monotonic() - started < 5
     release.set()
-    for _attempt in range(100):
-        if library.open:
-            time.sleep(0.02)
+    wait_for(lambda: not library.open)
+
+
+def wait_for(condition: t.Callable[[], bool]) -> None:
+    for _attempt in range(500):
+        if condition():
+            return
+        time.sleep(0.01)
+    raise AssertionError("it did not happen")
+
+
+@pytest.mark.parametrize("refused", [False, True])
+def test_sessions_without_work_are_heard_of(opened: t.Callable[..., VolumeHandle], monkeypatch: pytest.MonkeyPatch, refused: bool) -> None:
+    monkeypatch.setattr(iscsi_sessions, "_PING_S", 0.02)
+    lun = FakeLun()
+    lun.refused = {READY} if refused else set()
+    with opened(lun, writable=False) as handle:
+        wait_for(lambda: lun.pings > 3)
+        handle.read_into(filled(512), 0)
+
+
+def test_a_session_lost_without_work_ends_everything(opened: t.Callable[..., VolumeHandle], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who knows whether the target restarted, and lost what its cache held?"""
+    monkeypatch.setattr(iscsi_sessions, "_PING_S", 0.02)
+    library = FakeLibrary(FakeLun())
+    library.lose_by, library.lose_at = (READY,), 3
+    handle = opened(library)
+    wait_for(lambda: not library.open)
+    with pytest.raises(VolumeIOError, match=r"given up, for another request failed: .* gave no answer within 5 s"):
+        handle.write_from(filled(512), 0)
+    with pytest.raises(VolumeIOError, match="cannot flush"):
+        handle.close()
+
+
+def test_closing_ends_the_pings(opened: t.Callable[..., VolumeHandle], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(iscsi_sessions, "_PING_S", 0.02)
+    library = FakeLibrary(FakeLun())
+    handle = opened(library, writable=False, timeout_s=1)
+    before = threading.active_count()
+    entered, go_on = threading.Event(), threading.Event()
+
+    def hold(operation: int) -> None:
+        if operation == READY:
+            entered.set()
+            go_on.wait(10)
+
+    library.hook = hold
+    assert entered.wait(10)
+    started = time.monotonic()
+    handle.close()
+    assert 0.5 < time.monotonic() - started < 5
+    go_on.set()
+    wait_for(lambda: threading.active_count() < before)
 
 
 # Zeros
