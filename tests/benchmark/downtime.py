@@ -24,13 +24,13 @@ import time
 import typing as t
 from pathlib import Path
 
+from intervals import ratio_interval
 from migrations import lab, play, serials_of, virsh
 
 GUEST, VOLUME = "benchmark", "downtime"
 HOSTS = ("hosta", "hostb")
 KINDS = ("virsh", "direct", "guarded")
 ROUNDS = 30
-RESAMPLES = 10_000
 LOOK_EVERY_S = 0.002
 
 
@@ -80,22 +80,12 @@ def move(kind: str, source: str, destination: str, consoles: t.Sequence[Path], s
     return outage.end() * 1000, stop_ms(destination)
 
 
-def interval(ours: list[float], theirs: list[float], chance: random.Random) -> tuple[float, float]:
-    """95 % bootstrap interval of the ratio of medians."""
-
-    def median_of_resample(values: list[float]) -> float:
-        return statistics.median(chance.choices(values, k=len(values)))
-
-    ratios = sorted(median_of_resample(ours) / median_of_resample(theirs) for _number in range(RESAMPLES))
-    return ratios[int(RESAMPLES * 0.025)], ratios[int(RESAMPLES * 0.975)]
-
-
 def tell(name: str, measured: t.Mapping[str, list[float]], chance: random.Random) -> None:
     for kind in KINDS:
         values = measured[kind]
         line = f"{name:6} {kind:7} median {statistics.median(values):6.1f} ms, {min(values):.0f} to {max(values):.0f} ms, n={len(values)}"
         if kind != "virsh":
-            low, high = interval(values, measured["virsh"], chance)
+            low, high = ratio_interval(values, measured["virsh"], chance)
             ratio = statistics.median(values) / statistics.median(measured["virsh"])
             line += f"; to virsh {ratio:.2f}, 95 % interval {low:.2f} to {high:.2f}"
         print(line, flush=True)

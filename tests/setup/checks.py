@@ -67,6 +67,7 @@ def static_checks(report: Report, box: Toolbox) -> None:
         ("mypy of the plugins", [*mypy, "-p", "ansible_collections.lunshift.migration.plugins"]),
         ("mypy of the lab", [*mypy, "-p", "lunshift_lab"]),
         ("mypy of the make targets", [*mypy, *_python_files(files, "tests/setup/")]),
+        ("mypy of the volume benchmark", [*mypy, "-p", "copying"]),
         ("mypy of the scenarios", [*mypy, *_python_files(files, "extensions/")]),
         ("shellcheck", ["shellcheck", "--external-sources", *shell]),
         ("yamllint", [box.tool("yamllint"), "--strict", *yaml]),
@@ -74,7 +75,10 @@ def static_checks(report: Report, box: Toolbox) -> None:
         ("antsibull-docs lint", [*antsibull_docs, "--plugin-docs", "--validate-collection-refs=self", "."]),
         ("ansible-lint", [box.tool("ansible-lint"), "--offline", "--profile", "production", "--strict"]),
     ]
-    env = {**box.env, "MYPYPATH": f"{box.collections_path}:tests/setup:tests/lab:extensions/molecule/faults"}
+    env = {
+        **box.env,
+        "MYPYPATH": f"{box.collections_path}:tests/setup:tests/lab:tests/benchmark:tests/integration/volumes:extensions/molecule/faults",
+    }
     for name, command in commands:
         report.step("static", name, command, cwd=box.checkout, env=env, timeout_s=STEP_LIMIT_S)
 

@@ -2,10 +2,11 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The make targets: demo, test, test-all, check, molecule NAME, lab-up, lab-down."""
+"""The make targets: demo, test, test-all, check, bench, molecule NAME, lab-up, lab-down."""
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -38,6 +39,7 @@ def main(arguments: list[str]) -> int:
         "test": test,
         "test-all": test_all,
         "check": check,
+        "bench": bench,
         "molecule": molecule,
         "lab-up": lab_up,
         "lab-down": lab_down,
@@ -100,6 +102,21 @@ def demo() -> int:
     lab = Lab(CHECKOUT, box.env)
     with lab.running(["uml", "namespace"]):
         return subprocess.run([str(CHECKOUT / "tests" / "demo" / "run")], cwd=CHECKOUT, env=lab.environment(), check=False).returncode
+
+
+def bench(*arguments: str) -> int:
+    """Volume copies beside other tools; goes on where an earlier run ended, and takes its options."""
+    lists = [CHECKOUT / "tests" / name / "packages.txt" for name in ("lab", "benchmark")]
+    if subprocess.run([CHECKOUT / "tests" / "setup" / "debian.sh", *lists], check=False).returncode:
+        raise LabError("the benchmark's Debian packages are not there")
+    box = _main_box()
+    try:
+        cinder = environment("cinder", DEBIAN_PYTHON)
+    except subprocess.CalledProcessError as exc:
+        raise LabError("Cinder cannot be installed; without its loop: tests/benchmark/volume_copy.py by hand") from exc
+    program = [box.tool("python"), str(CHECKOUT / "tests" / "benchmark" / "volume_copy.py")]
+    # Whoever interrupts it means the benchmark, which then removes its volumes.
+    os.execve(program[0], [*program, "--cinder-python", str(cinder / "bin" / "python"), *arguments], box.env)
 
 
 def lab_up() -> int:

@@ -50,6 +50,11 @@ class Target:
         self.admin("target", "new", "--targetname", self.iqn)
         self.admin("target", "bind", "--initiator-address", "ALL")
 
+    @property
+    def pid(self) -> int:
+        assert self._process
+        return self._process.pid
+
     def _answers(self) -> bool:
         shown = subprocess.run(["tgtadm", "-C", self._control, "--op", "show", "--mode", "system"], check=False, capture_output=True)
         return shown.returncode == 0
@@ -73,9 +78,12 @@ class Target:
         for name, value in params.items():
             self.admin("logicalunit", "update", "--lun", str(lun), "--params", f"{name}={value}")
 
+    def remove(self, lun: int) -> None:
+        self.admin("logicalunit", "delete", "--lun", str(lun))
+
     def replace(self, lun: int, path: Path, **params: t.Any) -> None:
         """Give the number to another file."""
-        self.admin("logicalunit", "delete", "--lun", str(lun))
+        self.remove(lun)
         self._luns = lun - 1
         self.add(path, **params)
 
