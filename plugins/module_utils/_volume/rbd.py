@@ -264,6 +264,9 @@ def _claim(pool: librados.Pool, image: librbd.Image, name: str, our_id: int, ope
     try:
         image.acquire_lock()
     except CephError as exc:
+        if exc.code in (errno.EPERM, errno.EACCES):
+            cause = "its lock belongs to a client that is gone, and this client may not shut that one out; it needs the capability"
+            raise _refused(name, f"{cause} mon 'profile rbd' ('ceph auth caps')", "volume_unusable") from exc
         if exc.code not in (errno.EBUSY, errno.EAGAIN, errno.EROFS):
             raise
         _require_unused(image, name, our_id)
@@ -318,9 +321,11 @@ def _told(found: t.Sequence[tuple[int, int, bool]], start: int, stop: int, *, ha
 
 def _cause(exc: CephError) -> str:
     """What the cluster means."""
+    not_permitted = "the cluster does not permit it to this client; look at its capabilities ('ceph auth get')"
     meanings = {
         errno.ETIMEDOUT: "no answer in time; an OSD is down, placement groups are inactive, or the cluster is full",
-        errno.EPERM: "the cluster does not permit it to this client; look at its capabilities ('ceph auth get')",
+        errno.EPERM: not_permitted,
+        errno.EACCES: not_permitted,
         errno.EROFS: "the image is read-only, or another client has its lock",
         errno.ESHUTDOWN: "the cluster has shut this client out (blocklist), as it does when another one breaks its lock",
         errno.EDQUOT: "the pool's quota is used up",

@@ -52,7 +52,7 @@ def etc_ceph_stays() -> t.Iterator[None]:
 
 
 def opened(info: t.Mapping[str, t.Any], *, writable: bool = False, timeout_s: int = 10) -> VolumeHandle:
-    return open_volume(parse_volume("volume: ", info), How(writable=writable, timeout_s=timeout_s))
+    return open_volume(info, How(writable=writable, timeout_s=timeout_s))
 
 
 def make_file(path: Path, size: int, data: t.Mapping[int, int] | None = None) -> Path:
@@ -352,24 +352,22 @@ def test_two_targets_are_never_open_at_once(ceph1: Cluster, image: str) -> None:
 
 def test_of_many_at_once_one_at_most_gets_it(ceph1: Cluster, image: str) -> None:
     ceph1.create(image, MIB)
-    got: list[VolumeHandle] = []
     barrier = threading.Barrier(4)
 
-    def one() -> None:
+    def one(_number: int) -> VolumeHandle | None:
         barrier.wait()
         try:
-            got.append(opened(ceph1.info(image), writable=True))
+            return opened(ceph1.info(image), writable=True)
         except VolumeError as exc:
             assert exc.error_id == "volume_in_use"
+            return None
 
-    workers = [threading.Thread(target=one) for _ in range(4)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
+    with ThreadPoolExecutor(4) as pool:
+        got = [handle for handle in pool.map(one, range(4)) if handle]
     assert len(got) <= 1
     for handle in got:
         close_volume(handle)
+    opened(ceph1.info(image), writable=True).close()
 
 
 def test_an_operators_lock_is_respected(ceph1: Cluster, image: str) -> None:
@@ -387,7 +385,7 @@ from ansible_collections.lunshift.migration.plugins.module_utils._volume import 
 from ansible_collections.lunshift.migration.plugins.module_utils._volume.buffer import aligned_buffer
 info = json.load(sys.stdin)
 try:
-    handle = opening.open_volume(opening.parse_volume("", info), opening.How(writable=True, timeout_s=10))
+    handle = opening.open_volume(info, opening.How(writable=True, timeout_s=10))
     handle.write_from(aligned_buffer(4096), 0)
     print("open", handle, handle.facts, flush=True)
     if "plant" in sys.argv:
@@ -419,6 +417,11 @@ def test_a_copy_that_was_killed_can_be_started_again(ceph1: Cluster, image: str)
     killed.wait()
     killed.stdout.close()
     assert "watcher=" in ceph1.rbd("status", f"{POOL}/{image}")
+    # What deployments of old have, which cannot take a lock over.
+    weak = Path(ceph1.conf).parent / "client.weak.keyring"
+    ceph1.ceph("auth", "get-or-create", "client.weak", "mon", "allow r", "osd", f"allow rwx pool={POOL}", "-o", str(weak))
+    with pytest.raises(VolumeError, match="needs the capability mon 'profile rbd'"):
+        opened(ceph1.info(image, auth_username="weak", keyring=weak.read_text()), writable=True)
     with opened(ceph1.info(image), writable=True) as handle:
         handle.write_from(aligned_buffer(4096), 0)
 

@@ -306,6 +306,11 @@ def test_a_lock_that_cannot_be_had_is_not_broken(fake: Fake, code: int) -> None:
     refused("its lock cannot be had", "volume_in_use")
 
 
+def test_who_may_not_take_a_dead_clients_lock_over_is_told_what_it_needs(fake: Fake) -> None:
+    fake.answers["rbd_lock_acquire"] = -errno.EACCES
+    refused(r"this client may not shut that one out; it needs the capability mon 'profile rbd'", "volume_unusable")
+
+
 def test_locks_of_operators_count_and_those_of_clients_that_are_gone_do_not(fake: Fake) -> None:
     fake.lockers = [(OTHER_ID, "auto 9466", "10.0.0.2:0/1")]
     opened().close()
