@@ -198,7 +198,8 @@ class LeasedJob:
             "operation_id": self._operation_id,
             "msg": (
                 f"Job {self._operation_id} does not run on the host any more, and has left no result: its process was killed, or the host"
-                " was started again. What it had asked for may still go on. Read both hosts, and run the same task again"
+                " was started again. What it had asked others for, such as a migration by libvirt, may still go on. Look at what it worked"
+                " on, and run the same task again"
             ),
         }
 

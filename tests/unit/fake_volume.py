@@ -64,7 +64,7 @@ class MemoryBackend(Backend):
         step = 65536
         for start in range(offset, offset + length, step):
             piece = self.content[start : min(start + step, offset + length)]
-            yield Extent(start, len(piece), DATA if any(piece) else ZERO)
+            yield Extent(start, len(piece), DATA if piece != bytes(len(piece)) else ZERO)
 
     def flush(self) -> None:
         self.flushed += 1

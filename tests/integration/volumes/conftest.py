@@ -20,6 +20,8 @@ from paths import link_collection  # noqa: E402  (found through the lines above)
 
 sys.path.insert(0, str(link_collection(HERE.parents[2])))
 
-from clusters import ceph1, ceph2, ceph_lab  # noqa: E402, F401
-from loop_devices import loop_devices  # noqa: E402, F401
-from targets import iscsi_target  # noqa: E402, F401
+from clusters import ceph1, ceph2, ceph_lab  # noqa: E402
+from loop_devices import loop_devices  # noqa: E402
+from targets import iscsi_target  # noqa: E402
+
+__all__ = ("ceph1", "ceph2", "ceph_lab", "iscsi_target", "loop_devices")

@@ -31,8 +31,8 @@ from ansible_collections.lunshift.migration.plugins.module_utils._volume.scsi_id
 DATA = {"target_portal": "192.0.2.1:3260", "target_iqn": "iqn.2026-11.org.example:Target", "target_lun": 1}
 
 
-def parsed(data: t.Any = DATA, **more: t.Any) -> t.Any:
-    return parse_volume("source: ", {"driver_volume_type": "iscsi", "data": data, **more}).parsed
+def parsed(data: t.Any = ..., **more: t.Any) -> t.Any:
+    return parse_volume("source: ", {"driver_volume_type": "iscsi", "data": DATA if data is ... else data, **more}).parsed
 
 
 @pytest.mark.parametrize(("given", "initiator"), [({}, "kernel"), ({"initiator": None}, "kernel"), ({"initiator": "libiscsi"}, "libiscsi")])
