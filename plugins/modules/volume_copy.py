@@ -40,6 +40,12 @@ options:
     description:
       - Connection info of the volume that is read, as Cinder gives it. C(driver_volume_type) chooses the backend.
       - C(local) is a block device, a logical volume or a raw file of this host, C(data.device_path).
+      - C(rbd) is an image of a Ceph cluster, which librbd opens; this host needs C(librbd1), but no device, no C(/etc/ceph) and no Python
+        bindings. C(data) has C(name) (C(POOL/IMAGE) or C(POOL/NAMESPACE/IMAGE), with C(@SNAPSHOT) or without), C(hosts), C(ports),
+        C(auth_username) and C(keyring), the text of a keyring file. Beside C(data) there may be C(ceph) with C(conf_path),
+        C(keyring_path) and C(snapshot). As a target the image is locked while it is copied to; an image without the feature
+        C(exclusive-lock) cannot be, and is only refused when somebody has it open at the start. A request that no OSD answers for
+        60 seconds ends the copy.
     type: dict
   target:
     description: Connection info of the volume that is written to, in the same form.
@@ -149,6 +155,26 @@ EXAMPLES = r"""
       driver_volume_type: local
       data:
         device_path: /dev/new/web1
+
+- name: Copy a snapshot of an image to another cluster
+  lunshift.migration.volume_copy:
+    operation_id: move-db1
+    source:
+      driver_volume_type: rbd
+      data:
+        name: volumes/db1@before-move
+        hosts: [192.0.2.11, 192.0.2.12, 192.0.2.13]
+        ports: ["6789", "6789", "6789"]
+        auth_username: cinder
+        keyring: "{{ lookup('ansible.builtin.file', 'old.client.cinder.keyring') }}"
+    target:
+      driver_volume_type: rbd
+      data:
+        name: volumes/db1
+        auth_username: cinder
+      ceph:
+        conf_path: /etc/ceph/new.conf
+        keyring_path: /etc/ceph/new.client.cinder.keyring
 
 - name: End it
   lunshift.migration.volume_copy:

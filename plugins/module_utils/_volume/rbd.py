@@ -178,7 +178,8 @@ def _open(connection: RbdConnection, how: How) -> Backend:
         raise _refused(name, "a snapshot cannot be written; name the image without it", "volume_unusable")
     opened = _Opened()
     try:
-        cluster = connect(connection, how.timeout_s)
+        # librados takes 0 for no limit.
+        cluster = connect(connection, max(how.timeout_s, 1))
         opened.add("the connection", cluster.close)
         pool = _open_pool(cluster, connection)
         opened.add("the pool", pool.close)
@@ -231,6 +232,8 @@ def _open_image(pool: librados.Pool, connection: RbdConnection, *, writable: boo
 def _facts(cluster: librados.Cluster, pool: librados.Pool, image: librbd.Image, connection: RbdConnection) -> Facts:
     size_bytes, object_bytes = image.sizes()
     snapshot_ids = [snapshot.snapshot_id for snapshot in image.snapshots() if snapshot.name == connection.snapshot]
+    if connection.snapshot and not snapshot_ids:
+        raise _refused(f"rbd {connection.spec}", "its snapshot was removed at this moment", "volume_not_found")
     identity = f"rbd:{cluster.fsid}:{pool.pool_id}:{f'{connection.namespace}/' if connection.namespace else ''}{image.image_id()}"
     return Facts(
         name=f"rbd {connection.spec} (cluster {cluster.fsid[:8]})",

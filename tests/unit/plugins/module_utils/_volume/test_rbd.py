@@ -324,6 +324,18 @@ def test_facts(fake: Fake) -> None:
     assert (facts.size_bytes, facts.request_bytes, facts.immutable, facts.can_unmap) == (SIZE, OBJECT, False, True)
 
 
+def test_a_snapshot_has_an_identity_of_its_own_or_is_not_opened(fake: Fake) -> None:
+    def snapshots(_image: t.Any, array: t.Any, _size: t.Any) -> int:
+        for index, name in enumerate(("other", "here")):
+            array[index].id, array[index].name = 10 + index, name.encode()
+        return 2
+
+    fake.answers["rbd_snap_list"] = snapshots
+    facts = opened(writable=False, name="volumes/img@here").facts
+    assert facts.identity.endswith(":abc1@11") and facts.immutable and facts.name == "rbd volumes/img@here (cluster 01234567)"
+    refused("its snapshot was removed", "volume_not_found", writable=False, name="volumes/img@gone")
+
+
 @pytest.mark.parametrize("action", ["read", "write"])
 def test_all_bytes_or_an_error(fake: Fake, action: str) -> None:
     backend = opened()
