@@ -55,19 +55,22 @@ def open_kernel(
     call = make_call(host=Host(), check_mode=False, timeout_s=how.timeout_s, operation_id=how.operation_id or _OWN_OPERATION)
     request = VolumeRequest(serial=serial, initiator=KERNEL, connection=connection, redacted_info=redacted_info)
     found = attach_volumes(call, [request]).volumes[serial]
+    identity = name_behind_iscsi(connection, Identity.from_dict(found["identity"]))
     with contextlib.ExitStack() as undo:
-        undo.callback(restore, call, {serial})
-        identity = name_behind_iscsi(connection, Identity.from_dict(found["identity"]))
+        # What was attached already may be open for the other side of this operation. If a killed run left it, its record stays.
+        if found["made"]:
+            undo.callback(restore, call, {serial})
         device = open_device(found["device_path"], how, identity=identity, name=name)
-        return IscsiKernelVolume(device, undo.pop_all())
+        undo.pop_all()
+    return IscsiKernelVolume(device, lambda: restore(call, {serial}))
 
 
 class IscsiKernelVolume(Backend):
     """A block device and what has to be undone when it is closed."""
 
-    def __init__(self, device: Backend, undo: contextlib.ExitStack) -> None:
+    def __init__(self, device: Backend, detach: t.Callable[[], object]) -> None:
         self._device = device
-        self._undo = undo
+        self._detach = detach
         self.facts = device.facts
 
     def read_into(self, view: memoryview, offset: int) -> None:
@@ -93,8 +96,10 @@ class IscsiKernelVolume(Backend):
         return self._device.users() or None
 
     def close(self) -> None:
-        with self._undo:
+        try:
             self._device.close()
+        finally:
+            self._detach()
 
 
 __all__ = ("IscsiKernelVolume", "open_kernel")

@@ -138,6 +138,19 @@ def test_a_device_that_cannot_be_opened(bench: Bench) -> None:
     assert records(bench) == []
 
 
+def test_a_device_that_is_open_already(bench: Bench) -> None:
+    def refuse(*_arguments: t.Any, **_facts: t.Any) -> t.Any:
+        raise VolumeError("it is in use", error_id="volume_in_use")
+
+    handle = opened(bench)
+    # Not that it cannot be detached, which nobody wants.
+    with pytest.raises(VolumeError, match="it is in use"):
+        opened(bench, device=refuse)
+    assert bench.host.disks() == ["sda"]
+    handle.close()
+    assert bench.host.clean()
+
+
 def test_a_volume_that_is_not_there(bench: Bench) -> None:
     with pytest.raises(MigrationError, match=f"volume {IQN}-lun-7: not ready"):
         opened(bench, 7)
