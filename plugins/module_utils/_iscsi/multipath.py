@@ -22,6 +22,8 @@ _KINDS = {"naa": "3", "eui": "2"}
 # One line /WWID/ for each; 'multipath -w' only writes over the first character.
 _WWIDS = "/etc/multipath/wwids"
 _SHORT_S = 30.0
+_UDEV_S = 5.0
+_IN_USE = "map in use"
 _PID_FILES = ("/run/multipathd.pid", "/run/multipathd/multipathd.pid")
 
 
@@ -124,7 +126,16 @@ def resize_map(host: Host, found: Map) -> None:
 def remove_map(host: Host, found: Map, timeout_s: float) -> None:
     """Flush and remove a map, by its name: for any other name 'multipath -f' does nothing and says 0."""
     argv = ["multipath", "-f", found.name]
-    result = host.run(argv, timeout_s)
+    results = [host.run(argv, timeout_s)]
+
+    def is_decided() -> bool:
+        if _IN_USE in results[-1].stderr:
+            results.append(host.run(argv, timeout_s))
+        return not results[-1].rc or _IN_USE not in results[-1].stderr
+
+    # udev looks into every device that a writer has closed, and has it open for a moment.
+    host.wait_for(is_decided, min(timeout_s, _UDEV_S))
+    result = results[-1]
     if result.rc:
         raise MigrationError(f"multipath map {found.name}: {explain(argv, result)}", error_id="map_not_removed")
     if not host.wait_for(lambda: host.read(f"/sys/class/block/{found.device}/dm/uuid") != _MAP_PREFIX + found.wwid, timeout_s):

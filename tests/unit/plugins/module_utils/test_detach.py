@@ -10,6 +10,7 @@ import pytest
 from ansible_collections.lunshift.migration.plugins.module_utils._command import CommandResult
 from ansible_collections.lunshift.migration.plugins.module_utils._errors import InputError, MigrationError
 from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.in_use import users_of, with_partitions
+from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.multipath import Map, remove_map
 from ansible_collections.lunshift.migration.tests.unit.fake_host import IQN, PORTAL, Bench, Killed, identity, volume
 
 
@@ -175,6 +176,20 @@ def test_a_map_that_cannot_be_removed_keeps_its_paths(bench: Bench, monkeypatch:
     with pytest.raises(MigrationError, match="still there after 'multipath -f'"):
         bench.detach(volume("vol1", 1))
     assert host.disks() == ["sda", "sdb"]
+
+
+def test_a_map_that_udev_looks_into_is_removed_a_moment_later(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = bench.host
+    found = Map(device="dm-0", name="mpatha", wwid="36001", disks=("sda",))
+    answers = [CommandResult(1, "", "mpatha: map in use"), CommandResult(1, "", "mpatha: map in use"), CommandResult(0, "", "")]
+    monkeypatch.setattr(host, "_run", lambda _argv: answers.pop(0))
+    remove_map(host, found, 10)
+    assert answers == []
+    # Any other refusal is the answer.
+    answers[:] = [CommandResult(1, "", "no such map"), CommandResult(0, "", "")]
+    with pytest.raises(MigrationError, match="no such map"):
+        remove_map(host, found, 10)
+    assert len(answers) == 1
 
 
 def test_a_failed_logout_is_told(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
