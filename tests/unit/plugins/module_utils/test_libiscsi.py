@@ -284,6 +284,31 @@ def test_library_that_lacks_a_function(monkeypatch):
         libiscsi.load()
 
 
+@pytest.mark.parametrize("shift", [0, 4])
+def test_library_with_another_structure(monkeypatch, shift):
+    task = ctypes.create_string_buffer(256)
+
+    class SharedObject:
+        def __getattr__(self, name):
+            def function(*arguments):
+                if name == "scsi_create_task":
+                    length, request, direction, data_bytes = arguments
+                    head = b"".join(number.to_bytes(4, sys.byteorder) for number in (0, length, direction, data_bytes)) + request
+                    task[shift : shift + len(head)] = head
+                    return ctypes.addressof(task)
+                return None
+
+            setattr(self, name, function)
+            return function
+
+    monkeypatch.setattr(libiscsi.ctypes, "CDLL", lambda name: SharedObject())
+    if not shift:
+        assert libiscsi.load()
+        return
+    with pytest.raises(libiscsi.LibraryMissing, match="another struct scsi_task"):
+        libiscsi.load()
+
+
 # Asking
 
 
