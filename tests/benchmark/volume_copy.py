@@ -43,7 +43,8 @@ _FIRST_ROUND_S = 120.0
 
 
 def main() -> int:
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    # Interruptions, too, for who starts this in the background may have had them ignored.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupted)
     arguments = _arguments()
     cells = plan.all_cells(arguments.size_mib, cinder=arguments.cinder_python is not None)
@@ -129,7 +130,8 @@ def _measure(arguments: argparse.Namespace, cells: t.Sequence[Cell], results: Re
             storage.clear()
     finally:
         # A second interruption would leave loop devices behind.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        for signal_number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(signal_number, signal.SIG_IGN)
         storage.close()
 
 

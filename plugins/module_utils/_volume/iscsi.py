@@ -20,8 +20,6 @@ from ansible_collections.lunshift.migration.plugins.module_utils._errors import 
 from ansible_collections.lunshift.migration.plugins.module_utils._iscsi import libiscsi
 from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.request import KERNEL, LIBISCSI
 from ansible_collections.lunshift.migration.plugins.module_utils._volume.handle import Backend
-from ansible_collections.lunshift.migration.plugins.module_utils._volume.iscsi_kernel import open_kernel
-from ansible_collections.lunshift.migration.plugins.module_utils._volume.iscsi_user import open_user
 from ansible_collections.lunshift.migration.plugins.module_utils._volume.kind import How, Kind
 
 
@@ -52,9 +50,14 @@ def _parse(where: str, connection_info: t.Mapping[str, t.Any]) -> IscsiRequest:
 
 
 def _open(request: IscsiRequest, how: How) -> Backend:
+    # Imported when it is needed: the kernel's initiator takes longer to import than an empty volume to copy.
     if request.initiator == LIBISCSI:
-        return open_user(request.connection, how)
-    return open_kernel(request.connection, request.redacted_info, how)
+        from ansible_collections.lunshift.migration.plugins.module_utils._volume import iscsi_user
+
+        return iscsi_user.open_user(request.connection, how)
+    from ansible_collections.lunshift.migration.plugins.module_utils._volume import iscsi_kernel
+
+    return iscsi_kernel.open_kernel(request.connection, request.redacted_info, how)
 
 
 ISCSI = Kind(parse=_parse, open=_open)

@@ -6,7 +6,8 @@
 
 """open_volume() and close_volume(): from connection info to a handle, and back.
 
-A further backend is one file with a ``Kind`` in it and one line in ``_KINDS``.
+A further backend is one file with a ``Kind`` in it, and a function here that imports it. What is not used is not imported, for that
+would take longer than to copy an empty volume.
 """
 
 from __future__ import annotations
@@ -15,15 +16,29 @@ import typing as t
 from dataclasses import dataclass
 
 from ansible_collections.lunshift.migration.plugins.module_utils._errors import InputError
-from ansible_collections.lunshift.migration.plugins.module_utils._volume import block, iscsi, rbd
 from ansible_collections.lunshift.migration.plugins.module_utils._volume.handle import VolumeHandle
 from ansible_collections.lunshift.migration.plugins.module_utils._volume.kind import How, Kind
 
-_KINDS: dict[str, Kind] = {
-    "iscsi": iscsi.ISCSI,
-    "local": block.LOCAL,
-    "rbd": rbd.RBD,
-}
+
+def _iscsi() -> Kind:
+    from ansible_collections.lunshift.migration.plugins.module_utils._volume import iscsi
+
+    return iscsi.ISCSI
+
+
+def _local() -> Kind:
+    from ansible_collections.lunshift.migration.plugins.module_utils._volume import block
+
+    return block.LOCAL
+
+
+def _rbd() -> Kind:
+    from ansible_collections.lunshift.migration.plugins.module_utils._volume import rbd
+
+    return rbd.RBD
+
+
+_KINDS: dict[str, t.Callable[[], Kind]] = {"iscsi": _iscsi, "local": _local, "rbd": _rbd}
 
 
 @dataclass(frozen=True)
@@ -37,9 +52,10 @@ class Request:
 def parse_volume(where: str, connection_info: t.Mapping[str, t.Any]) -> Request:
     """Read connection info without touching anything; raises InputError that names every problem."""
     driver = connection_info.get("driver_volume_type")
-    kind = _KINDS.get(str(driver))
-    if kind is None:
+    get_kind = _KINDS.get(str(driver))
+    if get_kind is None:
         raise InputError([f"{where}driver_volume_type is {driver!r}; it must be one of {', '.join(sorted(_KINDS))}"])
+    kind = get_kind()
     return Request(kind, kind.parse(where, connection_info))
 
 

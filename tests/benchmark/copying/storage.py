@@ -94,13 +94,13 @@ class Storage:
 
     def clear(self) -> None:
         """Remove all volumes, for the next stage needs the space."""
-        self._target.close()
-        for made in reversed(self._sources.values()):
-            made.close()
-        self._sources.clear()
-        self._places.clear()
-        for path in self._directory.glob("source-*.raw"):
-            path.unlink()
+        with contextlib.ExitStack() as going:
+            for path in self._directory.glob("source-*.raw"):
+                going.callback(path.unlink)
+            for made in (*self._sources.values(), self._target):
+                going.push(made)
+            self._sources.clear()
+            self._places.clear()
 
     def _make_source(self, kind: str, content: Content, made: contextlib.ExitStack) -> Place:
         path = self._directory / f"source-{content.name}.raw"
@@ -121,7 +121,7 @@ class Storage:
         if kind == RBD:
             return self.ceph.place("target", size_mib, self._target)
         path = self._directory / f"target-{kind}.raw"
-        self._target.callback(path.unlink)
+        self._target.callback(path.unlink, missing_ok=True)
         with path.open("wb") as file:
             file.truncate(size_mib * MIB)
         return (self._loop if kind == BLOCK else self._lun)(path, size_mib, self._target)

@@ -23,7 +23,7 @@ from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.block_co
     write_same16,
 )
 from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.identity import Identity
-from ansible_collections.lunshift.migration.plugins.module_utils._volume import iscsi
+from ansible_collections.lunshift.migration.plugins.module_utils._volume import iscsi_kernel, iscsi_user
 from ansible_collections.lunshift.migration.plugins.module_utils._volume.kind import How
 from ansible_collections.lunshift.migration.plugins.module_utils._volume.opening import Request, parse_volume
 from ansible_collections.lunshift.migration.plugins.module_utils._volume.scsi_identity import name_behind_iscsi
@@ -66,8 +66,8 @@ def test_no_secret_in_a_representation() -> None:
 
 
 def test_dispatch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(iscsi, "open_user", lambda connection, how: ("user", connection, how))
-    monkeypatch.setattr(iscsi, "open_kernel", lambda connection, info, how: ("kernel", connection, how))
+    monkeypatch.setattr(iscsi_user, "open_user", lambda connection, how: ("user", connection, how))
+    monkeypatch.setattr(iscsi_kernel, "open_kernel", lambda connection, info, how: ("kernel", connection, how))
     for initiator, expected in (("kernel", "kernel"), ("libiscsi", "user")):
         request: Request = parse_volume("", {"driver_volume_type": "iscsi", "data": DATA, "initiator": initiator})
         assert request.kind.open(request.parsed, How()) == (expected, request.parsed.connection, How())  # type: ignore[comparison-overlap]
