@@ -20,6 +20,7 @@ from steps import Counts, Report, junit_counts
 
 # ansible-lint takes four minutes on a busy machine.
 STEP_LIMIT_S = 900.0
+INTEGRATION_LIMIT_S = 1800.0
 SANITY_LIMIT_S = 1200.0
 
 # ansible-test downloads pip for each of its own environments; Python brings one along.
@@ -97,17 +98,25 @@ def oldest_unit_tests(report: Report, box: Toolbox, oldest: Path) -> None:
 
 def integration_tests(report: Report, box: Toolbox) -> None:
     """Code on real storage of this machine, without hosts; one after the other, for they share it."""
-    _pytest(report, "volumes", box.venv, ["tests/integration"], box.checkout, box.env, kind="integration")
+    _pytest(report, "volumes", box.venv, ["tests/integration"], box.checkout, box.env, kind="integration", limit_s=INTEGRATION_LIMIT_S)
 
 
 def _pytest(
-    report: Report, label: str, venv: Path, arguments: list[str], checkout: Path, env: t.Mapping[str, str], kind: str = "unit"
+    report: Report,
+    label: str,
+    venv: Path,
+    arguments: list[str],
+    checkout: Path,
+    env: t.Mapping[str, str],
+    *,
+    kind: str = "unit",
+    limit_s: float = STEP_LIMIT_S,
 ) -> None:
     junit = report.log_dir / f"{kind}-{label}.xml"
     junit.unlink(missing_ok=True)
     workers = ["-n", "2"] if kind == "unit" else []
     command = [str(venv / "bin" / "python"), "-m", "pytest", "-q", *workers, "-p", "no:cacheprovider", f"--junitxml={junit}", *arguments]
-    report.step(kind, label, command, cwd=checkout, env=env, timeout_s=STEP_LIMIT_S, count=lambda: junit_counts(junit))
+    report.step(kind, label, command, cwd=checkout, env=env, timeout_s=limit_s, count=lambda: junit_counts(junit))
 
 
 def sanity(report: Report, box: Toolbox) -> None:
