@@ -54,7 +54,7 @@ options:
       - V(unknown) before it is made, and when a run was killed meanwhile.
     type: str
     choices: [unknown, made, found]
-  copy:
+  copied:
     description: What M(lunshift.migration.volume_copy) returned.
     type: dict
   phase:
@@ -103,7 +103,7 @@ record:
     target_origin:
       description: Whether the target was V(made) by this migration, V(found), or nobody knows (V(unknown)); V(null) before there is one.
       type: str
-    copy:
+    copied:
       description: How the last copy ended; V(null) when none has.
       type: dict
       contains:
@@ -154,7 +154,7 @@ def argument_spec() -> dict[str, t.Any]:
         "target": {"type": "dict"},
         "target_identity": {"type": "str"},
         "target_origin": {"type": "str", "choices": ["unknown", "made", "found"]},
-        "copy": {"type": "dict"},
+        "copied": {"type": "dict"},
         "phase": {"type": "str", "choices": ["begun", "undoing", "committing", "committed"]},
     }
 
@@ -171,8 +171,8 @@ def work(params: t.Mapping[str, t.Any], *, check_mode: bool) -> dict[str, t.Any]
     else:
         plain = {name: params[name] for name in ("source_identity", "target_identity", "target_origin", "phase")}
         infos = {name: redact(params[name]) for name in ("source", "target")}
-        copy = Copied.from_result(params["copy"]) if params["copy"] else None
-        before, after = migration_record.note(store, operation_id, News(**infos, **plain, copy=copy), check_mode=check_mode)
+        copied = Copied.from_result(params["copied"]) if params["copied"] else None
+        before, after = migration_record.note(store, operation_id, News(**infos, **plain, copied=copied), check_mode=check_mode)
     return {
         "changed": before != after,
         "record": asdict(after) if after else None,

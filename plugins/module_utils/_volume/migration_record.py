@@ -50,7 +50,7 @@ class Copied:
             source = result["source"]
             return cls(source["size_bytes"], source["immutable"], result["verified"], result["digest"], result["journal"])
         except (KeyError, TypeError) as exc:
-            raise InputError([f"copy is not what volume_copy returns after a copy: {exc} is missing in it"]) from exc
+            raise InputError([f"copied is not what volume_copy returns after a copy: {exc} is missing in it"]) from exc
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class News:
     target: Info | None = None
     target_identity: str | None = None
     target_origin: str | None = None
-    copy: Copied | None = None
+    copied: Copied | None = None
     phase: str | None = None
 
 
@@ -76,7 +76,7 @@ class MigrationRecord:
     target: Info | None = None
     target_identity: str | None = None
     target_origin: str | None = None
-    copy: Copied | None = None
+    copied: Copied | None = None
     phase: str = BEGUN
     created: str | None = None
 
@@ -128,22 +128,22 @@ class MigrationRecord:
 
 def unfinished(record: MigrationRecord) -> list[str]:
     """Why the target is not known to be the source's verified copy; empty when it is."""
-    copy = record.copy
+    copied = record.copied
     if record.phase == COMMITTED:
         return []
-    if copy is None or record.target_identity is None:
+    if copied is None or record.target_identity is None:
         return ["no copy of it has come to its end; run the migration again"]
-    if copy.verified == "none":
+    if copied.verified == "none":
         return ["its copy was not verified; run the migration again with another verify"]
-    pair = Pair(record.source_identity, record.target_identity, copy.size_bytes, copy.immutable)
+    pair = Pair(record.source_identity, record.target_identity, copied.size_bytes, copied.immutable)
     try:
-        journal = open_journal(Path(copy.journal), pair, read_only=True)
+        journal = open_journal(Path(copied.journal), pair, read_only=True)
     except JournalError as exc:
         return [str(exc)]
     try:
         if journal.before is None:
-            return [f"the journal of its copy, {copy.journal}, is gone; run the migration again"]
-        if not journal.before.finished or journal.tree_digest() != copy.digest:
+            return [f"the journal of its copy, {copied.journal}, is gone; run the migration again"]
+        if not journal.before.finished or journal.tree_digest() != copied.digest:
             return ["its target was copied to once more, and that copy did not end, or not within this migration; run the migration again"]
     finally:
         journal.close()
@@ -162,8 +162,8 @@ class RecordStore:
             values = json.loads(path.read_text(encoding="utf-8"))
             if values.pop("version") != _VERSION:
                 raise ValueError("another version of this collection wrote it")
-            copy = values.pop("copy")
-            return MigrationRecord(**values, copy=Copied(**copy) if copy else None)
+            copied = values.pop("copied")
+            return MigrationRecord(**values, copied=Copied(**copied) if copied else None)
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError) as exc:

@@ -62,6 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     create.add_argument("--serial", help="the disk's serial in domain XML (default: a UUID made from the name)")
     create.add_argument("--scsi-sn", help="the unit serial that the array tells (default: made from the name)")
     create.add_argument("--default-ids", action="store_true", help="the target's own default ids, which prove nothing")
+    create.add_argument("--thin", action="store_true", help="the array takes back what is unmapped, and tells what it keeps")
     for name, call, text in (("delete", _volume_delete, "delete a volume"), ("path", _volume_path, "print the path of a volume's file")):
         command(name, call, text, volume).add_argument("name")
 
@@ -203,6 +204,7 @@ def _volume_create(lab: Lab, arguments: argparse.Namespace) -> None:
         serial=arguments.serial,
         scsi_sn=arguments.scsi_sn,
         default_ids=arguments.default_ids,
+        thin=arguments.thin,
     )
     _print_json(made)
 

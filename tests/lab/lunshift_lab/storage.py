@@ -46,13 +46,17 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,30}")
 
 @dataclass(frozen=True)
 class Volume:
-    """A volume. ``serial`` is the domain XML's; ``scsi_id`` and ``scsi_sn`` are the array's own (None: tgtd's defaults)."""
+    """A volume. ``serial`` is the domain XML's; ``scsi_id`` and ``scsi_sn`` are the array's own (None: tgtd's defaults).
+
+    ``thin``: the array can take back what is unmapped, and tells what it keeps.
+    """
 
     name: str
     size_mib: int
     serial: str
     scsi_id: str | None
     scsi_sn: str | None
+    thin: bool = False
 
 
 @dataclass(frozen=True)
@@ -136,10 +140,17 @@ def passphrase_path(lab: Lab, name: str) -> Path:
 
 
 def create_volume(
-    lab: Lab, name: str, size_mib: int, *, serial: str | None = None, scsi_sn: str | None = None, default_ids: bool = False
+    lab: Lab,
+    name: str,
+    size_mib: int,
+    *,
+    serial: str | None = None,
+    scsi_sn: str | None = None,
+    default_ids: bool = False,
+    thin: bool = False,
 ) -> Volume:
     with changing(lab) as state:
-        return _create(lab, state, name, size_mib, serial=serial, scsi_sn=scsi_sn, default_ids=default_ids)
+        return _create(lab, state, name, size_mib, serial=serial, scsi_sn=scsi_sn, default_ids=default_ids, thin=thin)
 
 
 def delete_volume(lab: Lab, name: str) -> None:
@@ -355,6 +366,7 @@ def _create(
     serial: str | None = None,
     scsi_sn: str | None = None,
     default_ids: bool = False,
+    thin: bool = False,
 ) -> Volume:
     if not _NAME.fullmatch(name) or size_mib < 1:
         raise LabError(f"volume name {name!r} or size {size_mib} MiB cannot be used")
@@ -365,6 +377,7 @@ def _create(
         # tgtd makes the NAA identifier from the hexadecimal digits of scsi_id, so it has no others.
         scsi_id=None if default_ids else uuid.uuid5(uuid.NAMESPACE_URL, f"lunshift-lab/id/{name}").hex[:16],
         scsi_sn=None if default_ids else scsi_sn or f"LSL{uuid.uuid5(uuid.NAMESPACE_URL, f'lunshift-lab/sn/{name}').hex[:12]}",
+        thin=thin,
     )
     if len(volume.scsi_sn or "") > MAX_SCSI_SN:
         raise LabError(f"unit serial {volume.scsi_sn!r} is longer than {MAX_SCSI_SN} characters")
@@ -491,6 +504,7 @@ def _follow_luns(lab: Lab, state: State, host: str, luns: list[dict[str, t.Any]]
         volume = state.volumes[Path(path).stem]
         _tgtadm(lab, host, "--mode", "logicalunit", "--op", "new", *_TID, "--lun", str(number), "--backing-store", path)
         parameters = {"vendor_id": "LUNSHIFT", "product_id": "LAB VOLUME", "scsi_id": volume.scsi_id, "scsi_sn": volume.scsi_sn}
+        parameters["thin_provisioning"] = "1" if volume.thin else None
         text = ",".join(f"{name}={value}" for name, value in parameters.items() if value)
         _tgtadm(lab, host, "--mode", "logicalunit", "--op", "update", *_TID, "--lun", str(number), "--params", text)
 

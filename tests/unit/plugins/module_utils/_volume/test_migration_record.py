@@ -42,8 +42,8 @@ def journal_of(path: Path, *, finish: bool = True, digest: bytes = b"d" * 32) ->
 def copied(path: Path, *, verified: str = "written", **how: t.Any) -> MigrationRecord:
     """A migration whose copy has come to its end."""
     digest = journal_of(path, **how)
-    copy = Copied(SIZE, immutable=False, verified=verified, digest=digest, journal=str(path))
-    return MigrationRecord("m1", SOURCE, "source-1", TARGET, "target-1", "made", copy)
+    copy_made = Copied(SIZE, immutable=False, verified=verified, digest=digest, journal=str(path))
+    return MigrationRecord("m1", SOURCE, "source-1", TARGET, "target-1", "made", copy_made)
 
 
 @pytest.fixture
