@@ -106,7 +106,8 @@ class VolumeCopy:
         for side, info in (("source", self.request.source), ("target", self.request.target)):
             how = How(
                 writable=writable and side == "target",
-                operation_id=f"{self.request.operation_id}.{side}",
+                # The same for both: they may share a session, which belongs to neither alone.
+                operation_id=self.request.operation_id,
                 timeout_s=self.request.timeout_s,
             )
             try:
