@@ -96,9 +96,10 @@ def oldest_unit_tests(report: Report, box: Toolbox, oldest: Path) -> None:
     _pytest(report, "python-3.9", oldest, ["tests/unit/plugins/module_utils"], box.checkout, env)
 
 
-def integration_tests(report: Report, box: Toolbox) -> None:
-    """Code on real storage of this machine, without hosts; one after the other, for they share it."""
-    _pytest(report, "volumes", box.venv, ["tests/integration"], box.checkout, box.env, kind="integration", limit_s=INTEGRATION_LIMIT_S)
+def integration_tests(report: Report, box: Toolbox, *, everything: bool) -> None:
+    """Code on real storage of this machine; one after the other, for they share it."""
+    chosen = ["tests/integration", *([] if everything else ["-m", "not long"])]
+    _pytest(report, "volumes", box.venv, chosen, box.checkout, box.env, kind="integration", limit_s=INTEGRATION_LIMIT_S)
 
 
 def _pytest(

@@ -81,7 +81,7 @@ def _test(limit_s: float, *, everything: bool) -> int:
     lab = Lab(CHECKOUT, {**boxes[0].env, "LUNSHIFT_FAULTS": "all" if everything else "core"})
     try:
         lab.install()
-        integration_tests(report, boxes[0])
+        integration_tests(report, boxes[0], everything=everything)
     except LabError as exc:
         report.fail("integration", "volumes", str(exc))
     run_scenarios(report, boxes[0], lab, everything=everything)

@@ -25,7 +25,20 @@ from targets import Target
 MIB = 1 << 20
 # Whole sectors, and nothing more: no chunk, object or extent ends there.
 SIZE = 21 * MIB + 5 * 4096
-PAIRS = [(source, target) for source in Places.KINDS for target in Places.KINDS]
+# Every kind on either side, and Ceph and iSCSI in both directions; the others take their time.
+SHORT = [
+    ("file", "loop"),
+    ("loop", "ceph1"),
+    ("ceph1", "iscsi_thin"),
+    ("iscsi_thin", "ceph2"),
+    ("ceph2", "iscsi_thick"),
+    ("iscsi_thick", "file"),
+]
+PAIRS = [
+    pytest.param(source, target, marks=[] if (source, target) in SHORT else [pytest.mark.long])
+    for source in Places.KINDS
+    for target in Places.KINDS
+]
 
 
 @pytest.fixture
