@@ -11,7 +11,7 @@ import contextlib
 import hashlib
 import time
 import typing as t
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ansible_collections.lunshift.migration.plugins.module_utils._errors import InputError, MigrationError
@@ -143,8 +143,8 @@ class VolumeCopy:
         journal = self._journal(opened, source.facts, target.facts, read_only=False)
         passes = Passes(source, target, journal, self.request.options, supervisor.look)
         supervisor.watch(passes)
-        allocation = passes.allocation()
-        passes.survey(allocation)
+        data_bytes = passes.data_bytes()
+        passes.survey(data_bytes)
         passes.copy()
         passes.verify()
         if journal.damaged_pages:
@@ -157,7 +157,7 @@ class VolumeCopy:
             "target": describe(target.facts),
             "actions": _actions(source, target, counts, resumed=passes.resumes),
             "counts": counts,
-            "data_bytes": allocation.data_bytes,
+            "data_bytes": data_bytes,
             "seconds": round(seconds, 2),
             "bytes_per_s": int(source.facts.size_bytes / seconds) if seconds else 0,
             "resumed": passes.resumes,
@@ -171,8 +171,8 @@ class VolumeCopy:
         with contextlib.ExitStack() as opened:
             journal = self._journal(opened, source.facts, target.facts, read_only=True)
             passes = Passes(source, target, journal, self.request.options, lambda _phase: None)
-            allocation = passes.allocation()
-            passes.survey(allocation)
+            data_bytes = passes.data_bytes()
+            passes.survey(data_bytes)
             would_copy = passes.to_copy_bytes()
             action = f"would copy {would_copy} bytes of data from {source.name} to {target.name}"
             return {
@@ -180,7 +180,7 @@ class VolumeCopy:
                 "source": describe(source.facts),
                 "target": describe(target.facts),
                 "actions": [action] if would_copy else [],
-                "data_bytes": allocation.data_bytes,
+                "data_bytes": data_bytes,
                 "to_copy_bytes": would_copy,
                 "resumed": passes.resumes,
                 "verified": self.request.options.verify,
@@ -191,7 +191,7 @@ class VolumeCopy:
 def describe(facts: Facts) -> dict[str, t.Any]:
     """For results."""
     names = ("name", "identity", "size_bytes", "logical_block_bytes", "physical_block_bytes", "immutable", "can_unmap")
-    return {name: asdict(facts)[name] for name in names}
+    return {name: getattr(facts, name) for name in names}
 
 
 def _actions(source: VolumeHandle, target: VolumeHandle, counts: t.Mapping[str, int], *, resumed: bool) -> list[str]:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import time
 import typing as t
-from dataclasses import dataclass
 
 from ansible_collections.lunshift.migration.plugins.module_utils._volume.crew import Crew
 from ansible_collections.lunshift.migration.plugins.module_utils._volume.handle import ZERO, VolumeError, VolumeHandle
@@ -31,14 +30,6 @@ _NAMED_PLACES = 10
 MIB = 1 << 20
 
 Look = t.Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Allocation:
-    """What the source holds, as far as its extents tell. ``data_bytes`` may be zeros for all that is known."""
-
-    data_bytes: int
-    zero_bytes: int
 
 
 class Passes:
@@ -68,15 +59,15 @@ class Passes:
         """Whether an earlier run was interrupted, and this one goes on."""
         return self._resumes
 
-    def allocation(self) -> Allocation:
-        zeros = _zero_bytes(self._source)
-        return Allocation(self._source.facts.size_bytes - zeros, zeros)
+    def data_bytes(self) -> int:
+        """What the source may hold, as far as its extents tell; it may be zeros for all that is known."""
+        return self._source.facts.size_bytes - _zero_bytes(self._source)
 
-    def survey(self, allocation: Allocation) -> None:
+    def survey(self, data_bytes: int) -> None:
         """Look whether the target may be written to. Changes nothing; raises TargetNotEmpty."""
         surveyed = self._target.facts.size_bytes - _zero_bytes(self._target) if self._surveys else 0
-        verified = {"none": 0, "written": allocation.data_bytes, "full": self._source.facts.size_bytes}[self._options.verify]
-        self.total_bytes = surveyed + allocation.data_bytes + verified
+        verified = {"none": 0, "written": data_bytes, "full": self._source.facts.size_bytes}[self._options.verify]
+        self.total_bytes = surveyed + data_bytes + verified
         if self._surveys:
             self._run("surveying", self._works(), self._transfer.survey)
             self._run("surveying", self._tail(), self._transfer.survey_tail)
@@ -193,4 +184,4 @@ def _single(work: Work) -> t.Iterator[Work]:
         yield Work(index, 1, pieces)
 
 
-__all__ = ("Allocation", "Look", "Passes")
+__all__ = ("Look", "Passes")

@@ -32,7 +32,7 @@ class Counts:
 
 
 class Tally:
-    """Counts, and how far the current pass is: ``done_bytes`` of the bytes that have to be looked at."""
+    """Counts, and how far all passes together are: ``done_bytes`` of the bytes that have to be looked at."""
 
     def __init__(self) -> None:
         self._counts = Counts()
@@ -47,11 +47,6 @@ class Tally:
     def advance(self, done_bytes: int) -> None:
         with self._lock:
             self._done_bytes += done_bytes
-
-    def restart(self) -> None:
-        """Another pass begins."""
-        with self._lock:
-            self._done_bytes = 0
 
     @property
     def done_bytes(self) -> int:

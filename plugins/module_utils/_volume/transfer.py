@@ -62,7 +62,6 @@ class Transfer:
         self._limiter = limiter
         self._tally = tally
         self._buffers = Buffers()
-        self._size_bytes = source.facts.size_bytes
         self._request_bytes = min(CHUNK_BYTES, max(source.facts.request_bytes, target.facts.request_bytes))
         self._zero_digests: dict[int, bytes] = {}
 
