@@ -122,6 +122,14 @@ def parse_portal(portal: str) -> tuple[str, int]:
     return address, int(port_text) if port_text else DEFAULT_PORT
 
 
+def normal_address(address: str) -> str:
+    """One spelling for every IPv6 address, for the kernel writes all zeros out, and people as they like; a host name stays."""
+    try:
+        return str(ipaddress.ip_address(address.strip("[]")))
+    except ValueError:
+        return address
+
+
 def _is_number(text: str) -> bool:
     """Whether int() takes the text; isdigit() alone is also true for superscripts, which it refuses."""
     return text.isascii() and text.isdigit()
@@ -275,6 +283,7 @@ __all__ = (
     "LibvirtReference",
     "by_path_lun",
     "no_mutual_chap",
+    "normal_address",
     "parse",
     "parse_at",
     "parse_portal",

@@ -12,11 +12,10 @@ not grow with what else the target offers.
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from dataclasses import dataclass
 
-from ansible_collections.lunshift.migration.plugins.module_utils._connection_info import IscsiPath
+from ansible_collections.lunshift.migration.plugins.module_utils._connection_info import IscsiPath, normal_address
 from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.host import Host
 
 _SESSIONS = "/sys/class/iscsi_session"
@@ -115,10 +114,7 @@ def _portals(host: Host, base: str, sid: str) -> list[tuple[str, int]]:
 
 def plain_address(address: str) -> str:
     """The one spelling for comparisons: an IPv6 address has many, and open-iscsi keeps the one that it was given."""
-    try:
-        return str(ipaddress.ip_address(address.strip("[]")))
-    except ValueError:
-        return address.lower()
+    return normal_address(address).lower()
 
 
 def kernel_luns(lun: int) -> tuple[int, ...]:

@@ -11,14 +11,13 @@ Everything may vanish while it is read, for sessions and devices come and go; wh
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import re
 import typing as t
 from collections import defaultdict
 from dataclasses import dataclass
 
-from ansible_collections.lunshift.migration.plugins.module_utils._connection_info import IscsiConnection, IscsiPath
+from ansible_collections.lunshift.migration.plugins.module_utils._connection_info import IscsiConnection, IscsiPath, normal_address
 from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.identity import Identity
 from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.vpd import parse_inquiry, unit_serial_from_page80, wwid_from_page83
 
@@ -207,17 +206,9 @@ def _portals_by_sid(tree: _Tree) -> dict[int, tuple[tuple[str, int], ...]]:
             address = tree.text(f"/sys/class/iscsi_connection/{name}/{prefix}address")
             port = tree.number(f"/sys/class/iscsi_connection/{name}/{prefix}port")
             if address and port:
-                found.append((_normal_address(address), port))
+                found.append((normal_address(address), port))
         result[int(sid)] = tuple(dict.fromkeys([*result.get(int(sid), ()), *found]))
     return result
-
-
-def _normal_address(address: str) -> str:
-    """One spelling for every IPv6 address, for the kernel writes all zeros out; a host name stays."""
-    try:
-        return str(ipaddress.ip_address(address.strip("[]")))
-    except ValueError:
-        return address
 
 
 class _BlockDevices:
