@@ -274,7 +274,8 @@ verified:
   type: str
 digest:
   description:
-    - SHA-256 over the SHA-256 digests of all chunks of 4 MiB, in order. Copies of one content have the same, on whatever backend.
+    - SHA-256 over the digests of all chunks of 4 MiB, in order. That of a chunk is SHA-256 over the SHA-256 digests of its blocks
+      of 64 KiB. Copies of one content have the same, on whatever backend.
     - V(null) when a part was copied with O(verify=none).
   returned: when a copy was made
   type: str

@@ -38,8 +38,8 @@ from copying.tools import Command, Tools, missing_programs
 
 # What a file system needs for itself, and what an OSD does not give back at once.
 _FILES_RATIO, _CLUSTER_RATIO = 1.02, 1.5
-# A cell's next round takes as long as its last one; a first one may take this.
-_FIRST_ROUND_S = 120.0
+# A cell's next round takes as long as its last one; of the first one only this is known.
+_FIRST_ROUND_MIB_PER_S = 100.0
 
 
 def main() -> int:
@@ -122,7 +122,8 @@ def _measure(arguments: argparse.Namespace, cells: t.Sequence[Cell], results: Re
                     if len(results.rounds(cell.name)) > number:
                         continue
                     started = time.monotonic()
-                    if started + last_s.get(cell.name, _FIRST_ROUND_S) > until:
+                    guess_s = sum(run.content.size_mib for run in cell.runs) / _FIRST_ROUND_MIB_PER_S
+                    if started + last_s.get(cell.name, guess_s) > until:
                         print(f"no time is left for {cell.name}", flush=True)
                         continue
                     _Round(storage, tools, results, cell, number).measure()

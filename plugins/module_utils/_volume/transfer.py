@@ -10,12 +10,12 @@ Each function here works on one C(Work) and may run in many threads at once.
 
 from __future__ import annotations
 
-import hashlib
 import threading
 import typing as t
 from dataclasses import dataclass
 
 from ansible_collections.lunshift.migration.plugins.module_utils._volume.buffer import aligned_buffer, is_equal, is_zero, runs_of_zeros
+from ansible_collections.lunshift.migration.plugins.module_utils._volume.digest import ChunkDigest, digest_of, digest_of_zeros
 from ansible_collections.lunshift.migration.plugins.module_utils._volume.handle import ZERO, VolumeError, VolumeHandle
 from ansible_collections.lunshift.migration.plugins.module_utils._volume.journal import CHUNK_BYTES, NOT_DONE, NOT_HASHED, Journal
 from ansible_collections.lunshift.migration.plugins.module_utils._volume.limiter import Limiter
@@ -63,7 +63,6 @@ class Transfer:
         self._tally = tally
         self._buffers = Buffers()
         self._request_bytes = min(CHUNK_BYTES, max(source.facts.request_bytes, target.facts.request_bytes))
-        self._zero_digests: dict[int, bytes] = {}
 
     # --- before the copy ---
 
@@ -83,8 +82,8 @@ class Transfer:
         if is_equal(here, there[:length]) and is_zero(there[length:]):
             # Without a digest the chunk is compared once more in the copy, which notes one.
             known = self.journal.digest(work.first)
-            self._set_states(work, SAME if known == (_digest(here) if self.purpose.hashing else NOT_HASHED) else 0)
-        elif _digest(there[:length]) != self.journal.digest(work.first):
+            self._set_states(work, SAME if known == (digest_of(here) if self.purpose.hashing else NOT_HASHED) else 0)
+        elif digest_of(there[:length]) != self.journal.digest(work.first):
             raise TargetNotEmpty(
                 f"{self.target.name} is not empty: at offset {offset} it holds {length} bytes that are neither zeros nor the source's;"
                 " check that it is the right volume, and say overwrite: true if what it holds may be lost",
@@ -137,23 +136,23 @@ class Transfer:
             self._note_zeros(work.first, work.count - 1, CHUNK_BYTES)
             self._note_zeros(last, 1, work.pieces[-1].end - last * CHUNK_BYTES)
             return
-        hasher = hashlib.sha256() if self.purpose.hashing else None
+        chunk = ChunkDigest() if self.purpose.hashing else None
         for piece in work.pieces:
             if piece.source_kind == ZERO:
                 self._zero_piece(piece, compare=compare)
-                if hasher:
-                    hasher.update(_zeros(piece.length))
+                if chunk:
+                    chunk.add_zeros(piece.length)
                 continue
             for offset, length in self._steps(piece, self._request_bytes):
                 view = self._read_padded(offset, length)
-                if hasher:
-                    hasher.update(view[:length])
+                if chunk:
+                    chunk.add(view[:length])
                 self._put(view, offset, self._target_kind(piece), compare=compare)
-        self.journal.note(work.first, 1, hasher.digest() if hasher else NOT_HASHED)
+        self.journal.note(work.first, 1, chunk.digest() if chunk else NOT_HASHED)
 
     def _note_zeros(self, first: int, count: int, length: int) -> None:
         if count:
-            self.journal.note(first, count, self._zero_digest(length) if self.purpose.hashing else NOT_HASHED)
+            self.journal.note(first, count, digest_of_zeros(length) if self.purpose.hashing else NOT_HASHED)
 
     def _target_kind(self, piece: Piece) -> str:
         """What the survey found by reading counts for more than the target's extents, which may be unknown."""
@@ -169,7 +168,7 @@ class Transfer:
             return True
         if known in (NOT_DONE, NOT_HASHED):
             return False
-        if self.journal.pair.immutable or _digest(self._read_source(work, believe_extents=True)) == known:
+        if self.journal.pair.immutable or digest_of(self._read_source(work, believe_extents=True)) == known:
             self._tally.add(skipped_bytes=work.length)
             return True
         self.journal.forget(index)
@@ -217,7 +216,7 @@ class Transfer:
 
     def verify_written(self, work: Work) -> None:
         """Read the target again and compare with what was read from the source when it was copied."""
-        index, offset, length = work.first, work.pieces[0].offset, work.length
+        index = work.first
         self._tally.advance(data_bytes(work))
         if self.states[index] == SAME:
             return
@@ -226,13 +225,18 @@ class Transfer:
             # An earlier run, which was not to be verified, did it.
             self._compare(work, believe_extents=True)
             return
-        is_zero_chunk = digest == self._zero_digest(length)
-        if not (is_zero_chunk and all(piece.target_kind == ZERO for piece in work.pieces)):
-            view = self._read_target(offset, self._padded(offset, length))
-            if not (is_zero(view) if is_zero_chunk else _digest(view[:length]) == digest and is_zero(view[length:])):
-                self.bad_chunks.append(index)
-                return
-        self._tally.add(verified_bytes=length)
+        chunk, rest_is_zero = ChunkDigest(), True
+        for piece in work.pieces:
+            if piece.target_kind == ZERO:
+                chunk.add_zeros(piece.length)
+                continue
+            view = self._read_target(piece.offset, self._padded(piece.offset, piece.length))
+            chunk.add(view[: piece.length])
+            rest_is_zero = rest_is_zero and is_zero(view[piece.length :])
+        if rest_is_zero and chunk.digest() == digest:
+            self._tally.add(verified_bytes=work.length)
+        else:
+            self.bad_chunks.append(index)
 
     def verify_full(self, work: Work) -> None:
         """Read both sides again, whatever they say of themselves."""
@@ -314,27 +318,10 @@ class Transfer:
             yield offset, end - offset
             offset = end
 
-    def _zero_digest(self, length: int) -> bytes:
-        found = self._zero_digests.get(length)
-        if found is None:
-            found = self._zero_digests[length] = hashlib.sha256(_zeros(length)).digest()
-        return found
-
 
 def data_bytes(work: Work) -> int:
     """What has to be read of it."""
     return sum(piece.length for piece in work.pieces if piece.source_kind != ZERO)
-
-
-_ZEROS = bytes(CHUNK_BYTES)
-
-
-def _zeros(length: int) -> memoryview:
-    return memoryview(_ZEROS)[:length]
-
-
-def _digest(view: memoryview) -> bytes:
-    return hashlib.sha256(view).digest()
 
 
 __all__ = ("BLANK", "SAME", "Purpose", "TargetNotEmpty", "Transfer", "data_bytes")
