@@ -40,6 +40,10 @@ options:
     description:
       - Connection info of the volume that is read, as Cinder gives it. C(driver_volume_type) chooses the backend.
       - C(local) is a block device, a logical volume or a raw file of this host, C(data.device_path).
+      - C(iscsi) is a LUN, with C(target_portal), C(target_iqn), C(target_lun) and, for CHAP, C(auth_method), C(auth_username) and
+        C(auth_password) in C(data). Beside C(data) there may be C(initiator). With C(kernel), the default, the LUN is attached to
+        this host like M(lunshift.migration.iscsi_volume) does it, and detached at the end. With C(libiscsi) this process logs in
+        by itself; the host needs C(libiscsi7), but no device and no root, and C(libvirt.initiator_iqn) is the name that it uses.
       - C(rbd) is an image of a Ceph cluster, which librbd opens; this host needs C(librbd1), but no device, no C(/etc/ceph) and no Python
         bindings. C(data) has C(name) (C(POOL/IMAGE) or C(POOL/NAMESPACE/IMAGE), with C(@SNAPSHOT) or without), C(hosts), C(ports),
         C(auth_username) and C(keyring), the text of a keyring file. Beside C(data) there may be C(ceph) with C(conf_path),
@@ -223,10 +227,21 @@ data_bytes:
   description: How much of the source may be data; the rest is known to be zero.
   returned: when O(state=copied)
   type: int
-to_copy_bytes:
-  description: How much of that the target does not hold yet.
+target_data_bytes:
+  description: How much of the target may be data now. With O(overwrite=true) it is lost where it is not the source's.
   returned: in check mode
   type: int
+to_copy_bytes:
+  description: How much of the source's data the target does not hold yet.
+  returned: in check mode
+  type: int
+estimated_s:
+  description:
+    - The least time that a run would take, in seconds; as fast as a sample of the source can be read now, and no faster than
+      O(bandwidth_mib).
+    - How fast the target can be written is not known without writing to it.
+  returned: in check mode
+  type: float
 counts:
   description: What was done with the bytes of both volumes.
   returned: when a copy was made

@@ -143,8 +143,7 @@ class VolumeCopy:
         journal = self._journal(opened, source.facts, target.facts, read_only=False)
         passes = Passes(source, target, journal, self.request.options, supervisor.look)
         supervisor.watch(passes)
-        data_bytes = passes.data_bytes()
-        passes.survey(data_bytes)
+        passes.survey()
         passes.copy()
         passes.verify()
         if journal.damaged_pages:
@@ -157,7 +156,7 @@ class VolumeCopy:
             "target": describe(target.facts),
             "actions": _actions(source, target, counts, resumed=passes.resumes),
             "counts": counts,
-            "data_bytes": data_bytes,
+            "data_bytes": passes.data_bytes,
             "seconds": round(seconds, 2),
             "bytes_per_s": int(source.facts.size_bytes / seconds) if seconds else 0,
             "resumed": passes.resumes,
@@ -171,17 +170,21 @@ class VolumeCopy:
         with contextlib.ExitStack() as opened:
             journal = self._journal(opened, source.facts, target.facts, read_only=True)
             passes = Passes(source, target, journal, self.request.options, lambda _phase: None)
-            data_bytes = passes.data_bytes()
-            passes.survey(data_bytes)
+            passes.survey()
+            target_data_bytes = passes.target_data_bytes()
             would_copy = passes.to_copy_bytes()
             action = f"would copy {would_copy} bytes of data from {source.name} to {target.name}"
+            if self.request.options.overwrite and target_data_bytes:
+                action += f", of which {target_data_bytes} bytes may hold data now that would be lost"
             return {
                 "changed": bool(would_copy),
                 "source": describe(source.facts),
                 "target": describe(target.facts),
                 "actions": [action] if would_copy else [],
-                "data_bytes": data_bytes,
+                "data_bytes": passes.data_bytes,
+                "target_data_bytes": target_data_bytes,
                 "to_copy_bytes": would_copy,
+                "estimated_s": round(passes.estimate_s(would_copy), 1),
                 "resumed": passes.resumes,
                 "verified": self.request.options.verify,
                 "journal": str(journal.path),

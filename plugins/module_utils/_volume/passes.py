@@ -10,23 +10,27 @@ Knows nothing of connection info, jobs or leases: who runs it is asked by ``look
 
 from __future__ import annotations
 
+import itertools
 import time
 import typing as t
 
 from ansible_collections.lunshift.migration.plugins.module_utils._volume.crew import Crew
+from ansible_collections.lunshift.migration.plugins.module_utils._volume.extent_map import ExtentMap
 from ansible_collections.lunshift.migration.plugins.module_utils._volume.handle import ZERO, VolumeError, VolumeHandle
 from ansible_collections.lunshift.migration.plugins.module_utils._volume.journal import CHUNK_BYTES, Journal
 from ansible_collections.lunshift.migration.plugins.module_utils._volume.limiter import Limiter
 from ansible_collections.lunshift.migration.plugins.module_utils._volume.objections import Options
-from ansible_collections.lunshift.migration.plugins.module_utils._volume.pieces import Piece, Work, coarse, cut
+from ansible_collections.lunshift.migration.plugins.module_utils._volume.pieces import Piece, Work, cut
 from ansible_collections.lunshift.migration.plugins.module_utils._volume.tally import Tally
-from ansible_collections.lunshift.migration.plugins.module_utils._volume.transfer import Purpose, Transfer
+from ansible_collections.lunshift.migration.plugins.module_utils._volume.transfer import Purpose, Transfer, data_bytes
 
 # How much may have to be done again after a crash.
 CHECKPOINT_EVERY_S = 5.0
 _MAX_WORKERS = 8
 # So many places are named of those that differ.
 _NAMED_PLACES = 10
+# So much of the source is read to know how fast that is.
+_SAMPLE_BYTES = 128 << 20
 MIB = 1 << 20
 
 Look = t.Callable[[str], None]
@@ -53,21 +57,27 @@ class Passes:
         self._transfer = Transfer(source, target, journal, Purpose(options.hashing, compare, self._resumes), self.limiter, self.tally)
         self._saved_at = time.monotonic()
         self._phase = ""
+        self._source_map: ExtentMap | None = None
+        self._target_map: ExtentMap | None = None
 
     @property
     def resumes(self) -> bool:
         """Whether an earlier run was interrupted, and this one goes on."""
         return self._resumes
 
+    @property
     def data_bytes(self) -> int:
         """What the source may hold, as far as its extents tell; it may be zeros for all that is known."""
-        return self._source.facts.size_bytes - _zero_bytes(self._source)
+        return self._source_extents().data_bytes
 
-    def survey(self, data_bytes: int) -> None:
+    def target_data_bytes(self) -> int:
+        """What the target may hold before the copy, in the same sense."""
+        return self._target_extents().data_bytes
+
+    def survey(self) -> None:
         """Look whether the target may be written to. Changes nothing; raises TargetNotEmpty."""
-        surveyed = self._target.facts.size_bytes - _zero_bytes(self._target) if self._surveys else 0
-        verified = {"none": 0, "written": data_bytes, "full": self._source.facts.size_bytes}[self._options.verify]
-        self.total_bytes = surveyed + data_bytes + verified
+        surveyed = self.target_data_bytes() if self._surveys else 0
+        self.total_bytes = surveyed + self.data_bytes + self._to_verify_bytes(self.data_bytes)
         if self._surveys:
             self._run("surveying", self._works(), self._transfer.survey)
             self._run("surveying", self._tail(), self._transfer.survey_tail)
@@ -75,6 +85,23 @@ class Passes:
     def to_copy_bytes(self) -> int:
         """After the survey: what the copy would read in order to write it. More than it would write where nothing was surveyed."""
         return sum(self._transfer.missing_bytes(work) for work in self._works())
+
+    def estimate_s(self, to_copy_bytes: int) -> float:
+        """The least that the copy of so much takes: as fast as a sample of the source can be read, and no faster than the limit."""
+        if not to_copy_bytes:
+            return 0.0
+        works = (work for work in self._works() if data_bytes(work))
+        every = max(1, self.data_bytes // _SAMPLE_BYTES)
+        read_before = self.tally.counts()["read_bytes"]
+        started = time.monotonic()
+        self._run("surveying", itertools.islice(works, 0, None, every), self._transfer.read)
+        rate = (self.tally.counts()["read_bytes"] - read_before) / max(time.monotonic() - started, 0.001)
+        if self.limiter.bytes_per_s:
+            rate = min(rate, self.limiter.bytes_per_s)
+        return (to_copy_bytes + self._to_verify_bytes(to_copy_bytes)) / rate
+
+    def _to_verify_bytes(self, copied_bytes: int) -> int:
+        return {"none": 0, "written": copied_bytes, "full": self._source.facts.size_bytes}[self._options.verify]
 
     def copy(self) -> None:
         """The target holds the source, on stable storage, when this returns."""
@@ -84,6 +111,8 @@ class Passes:
         journal.begin(keep=self._resumes or self._surveys, compare=transfer.purpose.compare)
         self._run("copying", self._works(), transfer.copy)
         self._run("copying", self._tail(), transfer.zero_tail)
+        # It holds other things now.
+        self._target_map = None
         self._look("flushing")
         self._checkpoint()
 
@@ -135,8 +164,8 @@ class Passes:
 
     def _works(self, only: t.Container[int] | None = None) -> t.Iterator[Work]:
         size = self._source.facts.size_bytes
-        target = self._target.extents(0, size)
-        for work in cut(self._source.extents(), target, size, only_blank_runs=self._surveys or self._known):
+        target = self._target_map.extents() if self._target_map else self._target.extents(0, size)
+        for work in cut(self._source_extents().extents(), target, size, only_blank_runs=self._surveys or self._known):
             if only is None:
                 yield work
             else:
@@ -147,8 +176,18 @@ class Passes:
         block, end = self._target.facts.logical_block_bytes, self._target.facts.size_bytes
         start = -(-self._source.facts.size_bytes // block) * block
         if start < end:
-            for extent in self._target.extents(start, end - start):
+            for extent in self._target_map.extents(start) if self._target_map else self._target.extents(start, end - start):
                 yield Piece(extent.offset, extent.length, ZERO, extent.kind)
+
+    def _source_extents(self) -> ExtentMap:
+        if not self._source_map:
+            self._source_map = ExtentMap(self._source.extents(), self._source.facts.size_bytes)
+        return self._source_map
+
+    def _target_extents(self) -> ExtentMap:
+        if not self._target_map:
+            self._target_map = ExtentMap(self._target.extents(), self._target.facts.size_bytes)
+        return self._target_map
 
     def _run(self, phase: str, works: t.Iterable[t.Any], do: t.Callable[[t.Any], None]) -> None:
         self._phase = phase
@@ -166,10 +205,6 @@ class Passes:
         self._target.flush()
         self._journal.save(notes)
         self._saved_at = time.monotonic()
-
-
-def _zero_bytes(volume: VolumeHandle) -> int:
-    return sum(extent.length for extent in coarse(volume.extents(), volume.facts.size_bytes) if extent.kind == ZERO)
 
 
 def _single(work: Work) -> t.Iterator[Work]:

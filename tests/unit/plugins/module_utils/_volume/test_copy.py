@@ -100,7 +100,8 @@ def test_a_second_run_says_that_nothing_changed(bench: Bench) -> None:
 
 def test_check_mode_tells_what_a_run_would_do_and_does_nothing(bench: Bench) -> None:
     plan = bench.job().copy(check_mode=True)
-    assert plan["changed"] and plan["to_copy_bytes"] == 10 * MIB
+    assert plan["changed"] and plan["to_copy_bytes"] == 10 * MIB and plan["estimated_s"] >= 0
+    assert plan["target_data_bytes"] == 0 and not any("lost" in action for action in plan["actions"])
     assert bench.traces() == [] and not any(bench.target.read_bytes())
     bench.job().copy(check_mode=False)
     plan = bench.job().copy(check_mode=True)
@@ -115,6 +116,14 @@ def test_a_target_that_is_not_empty_is_refused_in_both_modes(bench: Bench, check
     assert caught.value.error_id == "target_not_empty"
     bench.job(overwrite=True).copy(check_mode=check_mode)
     assert bench.is_identical() is not check_mode
+
+
+def test_check_mode_tells_what_would_be_lost(bench: Bench) -> None:
+    with bench.target.open("r+b") as file:
+        file.seek(8 * MIB)
+        file.write(b"x" * MIB)
+    plan = bench.job(overwrite=True).copy(check_mode=True)
+    assert plan["target_data_bytes"] == MIB and f"{MIB} bytes may hold data now that would be lost" in plan["actions"][0]
 
 
 def test_every_problem_of_both_connection_infos_is_told_at_once(bench: Bench) -> None:

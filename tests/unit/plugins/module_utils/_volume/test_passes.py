@@ -55,7 +55,7 @@ class Bench:
         try:
             source, target = VolumeHandle(self.source, writable=False), VolumeHandle(self.target, writable=True)
             self.passes = Passes(source, target, journal, Options(**options), self.look)
-            self.passes.survey(self.passes.data_bytes())
+            self.passes.survey()
             self.passes.copy()
             self.passes.verify()
             self.digest = journal.tree_digest()
@@ -329,6 +329,38 @@ def test_the_journal_says_nothing_that_was_not_flushed_before(tmp_path: Path, mo
     bench = Bench(tmp_path, MemoryBackend(mixed(12, 3 * C)), Flushing(bytes(3 * C)))
     bench.run(verify="none")
     assert order == ["flush", "save", "finish"]
+
+
+@pytest.mark.parametrize(("options", "walks"), [({}, 2), ({"overwrite": True}, 2), ({"verify": "none"}, 1)])
+def test_extents_are_asked_for_once_and_again_only_of_what_was_written(tmp_path: Path, options: dict[str, t.Any], walks: int) -> None:
+    bench = Bench(tmp_path, MemoryBackend(mixed(5, 6 * C), thin=True), MemoryBackend(bytes(6 * C), thin=True))
+    asked: list[str] = []
+    for side, backend in (("source", bench.source), ("target", bench.target)):
+        backend.extents = counted(asked, side, backend.extents)  # type: ignore[method-assign]
+    bench.run(**options)
+    assert bench.is_identical() and asked.count("source") == 1 and asked.count("target") == walks
+
+
+def counted(asked: list[str], side: str, extents: t.Callable[[int, int], t.Iterator[t.Any]]) -> t.Callable[[int, int], t.Iterator[t.Any]]:
+    def ask(offset: int, length: int) -> t.Iterator[t.Any]:
+        asked.append(side)
+        return extents(offset, length)
+
+    return ask
+
+
+@pytest.mark.parametrize(("verify", "parts"), [("none", 3), ("written", 6), ("full", 8)])
+def test_the_estimate_knows_the_limit_and_what_is_read_again(tmp_path: Path, verify: str, parts: int) -> None:
+    content = random.Random(3).randbytes(2 * C) + bytes(2 * C) + random.Random(4).randbytes(C)
+    source = VolumeHandle(MemoryBackend(content, thin=True), writable=False)
+    target = VolumeHandle(MemoryBackend(bytes(5 * C), thin=True), writable=False)
+    journal = open_journal(tmp_path / "journal", Pair("source", "target", 5 * C, False), read_only=True)
+    passes = Passes(source, target, journal, Options(verify=verify, bandwidth_mib=4), lambda _phase: None)
+    passes.survey()
+    # 4 MiB each, at 4 MiB/s.
+    assert passes.estimate_s(passes.to_copy_bytes()) == parts
+    assert passes.estimate_s(0) == 0
+    journal.close()
 
 
 def test_an_end_from_outside_is_an_end(tmp_path: Path) -> None:
