@@ -29,15 +29,17 @@ import typing as t
 from pathlib import Path
 
 from copying import plan, show
-from copying.measure import CommandFailed, measure
+from copying.lab import CHECKOUT
+from copying.measure import CommandFailed, Measured, measure
+from copying.place import MIB, Place
 from copying.plan import Cell, Run
 from copying.results import Results, ResultsError
-from copying.storage import CHECKOUT, MIB, Place, Storage
+from copying.storage import Storage
 from copying.targets import MIN_ROUNDS, Looked, Sample, Verdict, judge
 from copying.tools import Command, Tools, missing_programs
 
 # What a file system needs for itself, and what an OSD does not give back at once.
-_FILES_RATIO, _CLUSTER_RATIO = 1.02, 1.5
+_FILES_RATIO, _LAB_RATIO = 1.02, 1.5
 # A cell's next round takes as long as its last one; of the first one only this is known.
 _FIRST_ROUND_MIB_PER_S = 100.0
 
@@ -82,10 +84,10 @@ def _refuse(arguments: argparse.Namespace, cells: t.Sequence[Cell]) -> None:
     if missing:
         raise ValueError(f"these programs are missing: {', '.join(missing)}; see tests/benchmark/packages.txt")
     arguments.directory.mkdir(parents=True, exist_ok=True)
-    files_mib, cluster_mib = plan.needed_mib(cells)
+    files_mib, lab_mib = plan.needed_mib(cells)
     needs: dict[int, float] = {}
-    # The lab keeps its cluster in a directory of its own.
-    for path, need_mib in ((arguments.directory, files_mib * _FILES_RATIO), (Path("/tmp"), cluster_mib * _CLUSTER_RATIO)):
+    # The lab keeps its volumes in a directory of its own.
+    for path, need_mib in ((arguments.directory, files_mib * _FILES_RATIO), (Path("/tmp"), lab_mib * _LAB_RATIO)):
         device = path.stat().st_dev
         needs[device] = needs.get(device, 0.0) + need_mib
         free_mib = shutil.disk_usage(path).free / MIB
@@ -161,7 +163,7 @@ class _Round:
         target = storage.target(cell.target, run.content.size_mib)
         command = self._tools.command(run.tool, source, target)
         storage.settle(source, target)
-        measured = measure(command.argv, storage.servers(), stdin=command.stdin)
+        measured = self._measure(command.argv, stdin=command.stdin)
         told = json.loads(measured.output) if run.tool in (plan.OURS, plan.OURS_VERIFIED) else {}
         compare_s = self._compare_s(source, target) if run.tool == plan.QEMU_IMG else None
         cpu_s = measured.client_cpu_s + measured.servers_cpu_s
@@ -181,11 +183,17 @@ class _Round:
         storage.remove_target()
 
     def _compare_s(self, source: Place, target: Place) -> float:
-        return measure(Tools.compare(source, target, None), []).wall_s
+        return self._measure(Tools.compare(source, target, None)).wall_s
+
+    def _measure(self, argv: t.Sequence[str], *, stdin: str | None = None) -> Measured:
+        if self._cell.source == plan.KERNEL:
+            return self._storage.kernel.measure(argv, stdin=stdin)
+        return measure(argv, self._storage.servers(), stdin=stdin)
 
     def _look(self, run: Run, source: Place, target: Place, command: Command) -> None:
         """Whether it is a copy, says qemu-img of what the servers serve, and cmp of the files behind them."""
-        commands = [Tools.compare(source, target, command.made)]
+        compare = Tools.compare(source, target, command.made)
+        commands = [self._storage.kernel.command(compare) if self._cell.source == plan.KERNEL else compare]
         path = command.made or target.path
         if source.path and path:
             self._storage.settle(target)

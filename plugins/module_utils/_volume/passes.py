@@ -95,7 +95,7 @@ class Passes:
         read_before = self.tally.counts()["read_bytes"]
         started = time.monotonic()
         self._run("surveying", itertools.islice(works, 0, None, every), self._transfer.read)
-        rate = (self.tally.counts()["read_bytes"] - read_before) / max(time.monotonic() - started, 0.001)
+        rate: float = (self.tally.counts()["read_bytes"] - read_before) / max(time.monotonic() - started, 0.001)
         if self.limiter.bytes_per_s:
             rate = min(rate, self.limiter.bytes_per_s)
         return (to_copy_bytes + self._to_verify_bytes(to_copy_bytes)) / rate

@@ -50,7 +50,7 @@ def measure(argv: t.Sequence[str], servers: t.Sequence[int], *, stdin: str | Non
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as given:
         given.write((stdin or "").encode())
         given.seek(0)
-        before_s, machine_before_s = _cpu_of(servers), _cpu_of_machine()
+        before_s, machine_before_s = cpu_of(servers), _cpu_of_machine()
         started_s = time.monotonic()
         process = subprocess.Popen(argv, stdin=given, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
         try:
@@ -60,7 +60,7 @@ def measure(argv: t.Sequence[str], servers: t.Sequence[int], *, stdin: str | Non
         except BaseException:
             _end(process)
             raise
-        servers_s, machine_s = _cpu_of(servers) - before_s, _cpu_of_machine() - machine_before_s
+        servers_s, machine_s = cpu_of(servers) - before_s, _cpu_of_machine() - machine_before_s
         output.seek(0)
         words = output.read().decode(errors="replace")
     if process.returncode:
@@ -131,7 +131,8 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     _orphans(process.pid)
 
 
-def _cpu_of(pids: t.Sequence[int]) -> float:
+def cpu_of(pids: t.Sequence[int]) -> float:
+    """Of all threads of these processes so far, in seconds."""
     ticks = 0
     for pid in pids:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

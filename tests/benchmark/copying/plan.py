@@ -4,8 +4,7 @@
 
 """What is measured: cells, each with the runs of one round, and the order in which they come. Pure.
 
-A cell is a pair of backends with one kind of content, or one pair at growing sizes. Volumes behind the kernel's iSCSI initiator, which
-needs a User-Mode Linux host, would be a stage with cells of their own: storage in the host, and tools that run there.
+A cell is a pair of backends with one kind of content, or one pair at growing sizes.
 """
 
 from __future__ import annotations
@@ -17,6 +16,11 @@ from dataclasses import dataclass
 # A loop device with direct I/O; a LUN of tgt in user space; an image of a Ceph cluster.
 BLOCK, ISCSI, RBD = "block", "iscsi", "rbd"
 ENDS = (BLOCK, ISCSI, RBD)
+# LUNs behind the kernel's initiator of a User-Mode Linux host, where the tools run too. It is slow, so they are small.
+KERNEL = "kernel"
+KERNEL_PART = 4
+# Whose volumes are the lab's.
+IN_LAB = (RBD, KERNEL)
 RANDOM, SPARSE, EMPTY, GROWTH = "random", "sparse", "empty", "growth"
 FILLS = (RANDOM, SPARSE, EMPTY)
 
@@ -92,6 +96,7 @@ def content(fill: str, size_mib: int) -> Content:
 def all_cells(standard_mib: int, *, cinder: bool) -> list[Cell]:
     pairs = [(source, target) for source in ENDS for target in ENDS]
     cells = [_cell(source, target, content(fill, standard_mib), cinder=cinder) for fill in FILLS for source, target in pairs]
+    cells += [_kernel_cell(content(fill, standard_mib // KERNEL_PART)) for fill in FILLS]
     return cells + [_growth(source, target, standard_mib) for source, target in GROWTH_PAIRS]
 
 
@@ -110,6 +115,15 @@ def _cell(source: str, target: str, what: Content, *, cinder: bool) -> Cell:
     if cinder and what.fill != EMPTY and RBD in (source, target) and ISCSI not in (source, target):
         tools.append(CINDER)
     return Cell(source, target, what.fill, tuple(Run(tool, what) for tool in tools))
+
+
+def _kernel_cell(what: Content) -> Cell:
+    tools = [OURS, QEMU_IMG]
+    if what.fill != EMPTY:
+        tools.append(OURS_VERIFIED)
+    if what.fill == RANDOM:
+        tools += [DD_1M, DD_4M]
+    return Cell(KERNEL, KERNEL, what.fill, tuple(Run(tool, what) for tool in tools))
 
 
 def _growth(source: str, target: str, standard_mib: int) -> Cell:
@@ -161,24 +175,27 @@ def _retired(cell: Cell, run: Run, before: t.Sequence[Walls]) -> bool:
 
 def stages(cells: t.Sequence[Cell]) -> list[list[Cell]]:
     """Cells whose volumes are there at the same time."""
-    found = [[cell for cell in cells if (cell.kind == GROWTH) == growth] for growth in (False, True)]
-    return [stage for stage in found if stage]
+    found: dict[str, list[Cell]] = {"": [], KERNEL: [], GROWTH: []}
+    for cell in cells:
+        found[next((name for name in (cell.source, cell.kind) if name in found), "")].append(cell)
+    return [stage for stage in found.values() if stage]
 
 
 def needed_mib(cells: t.Sequence[Cell]) -> tuple[int, int]:
-    """The most that one stage takes at a time: in files, and in the cluster."""
-    needs = [(_files_mib(stage), _cluster_mib(stage)) for stage in stages(cells)]
-    return max(files for files, _cluster in needs), max(cluster for _files, cluster in needs)
+    """The most that one stage takes at a time: in files of the benchmark's own, and in the lab."""
+    needs = [(_files_mib(stage), _lab_mib(stage)) for stage in stages(cells)]
+    return max(files for files, _lab in needs), max(lab for _files, lab in needs)
 
 
 def _files_mib(stage: t.Sequence[Cell]) -> int:
-    sources = {what for cell in stage for what in cell.contents}
-    largest = max(what.data_mib for what in sources)
+    cells = [cell for cell in stage if cell.source != KERNEL]
+    sources = {what for cell in cells for what in cell.contents}
+    largest = max((what.data_mib for what in sources), default=0)
     # Only one target is there at a time; it may be filled by a tool that keeps nothing thin.
-    return sum(what.data_mib for what in sources) + max(largest, *(what.size_mib for cell in stage for what in cell.contents))
+    return sum(what.data_mib for what in sources) + max([largest, *(what.size_mib for cell in cells for what in cell.contents)])
 
 
-def _cluster_mib(stage: t.Sequence[Cell]) -> int:
-    sources = {what for cell in stage if cell.source == RBD for what in cell.contents}
-    targets = [what.size_mib for cell in stage if cell.target == RBD for what in cell.contents]
+def _lab_mib(stage: t.Sequence[Cell]) -> int:
+    sources = {what for cell in stage if cell.source in IN_LAB for what in cell.contents}
+    targets = [what.size_mib for cell in stage if cell.target in IN_LAB for what in cell.contents]
     return sum(what.data_mib for what in sources) + max(targets, default=0)

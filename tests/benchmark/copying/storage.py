@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What is copied from and to: loop devices, LUNs of a private tgtd, and images of the lab's Ceph, made and removed again.
+"""What is copied from and to: loop devices, LUNs of a private tgtd, images of the lab's Ceph, and LUNs of a host with a kernel initiator.
 
 A source is one file, which a loop device and a LUN may share, and an image. A target is made anew, empty, for each run.
 """
@@ -12,47 +12,21 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import random
-import subprocess
 import sys
 import typing as t
-from dataclasses import dataclass
 from pathlib import Path
 
-from copying.plan import BLOCK, ISCSI, RBD, Content
+from copying.kernel_host import KernelHost
+from copying.lab import CHECKOUT, LAB, lab_up, run
+from copying.place import MIB, Place, write_content
+from copying.plan import BLOCK, ISCSI, KERNEL, RBD, Content
 
-CHECKOUT = Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(CHECKOUT / "tests" / "integration" / "volumes"))
 
-from targets import Target  # noqa: E402  (found through the line above)
+from targets import Target
 
-LAB = str(CHECKOUT / "tests" / "lab" / "lab")
 CLUSTER, POOL, CLIENT = "ceph1", "volumes", "lab"
 FEATURES = "layering,exclusive-lock,object-map,fast-diff,deep-flatten"
-MIB = 1 << 20
-# A sparse volume's data comes in pieces of 64 KiB to 4 MiB, such as file systems leave them.
-_PIECE_KIB = (64, 4096)
-_SEED = 4
-
-
-def run(*argv: str | Path) -> str:
-    done = subprocess.run([str(part) for part in argv], check=False, capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(map(str, argv))} ended with {done.returncode}: {done.stderr or done.stdout}")
-    return done.stdout
-
-
-@dataclass(frozen=True)
-class Place:
-    """One volume, and the ways to it. ``path`` is of the file behind it (none behind an image); ``device`` of its loop device."""
-
-    kind: str
-    info: t.Mapping[str, t.Any]
-    qemu: str
-    size_mib: int
-    path: Path | None = None
-    device: str = ""
-    image: str = ""
 
 
 class Storage:
@@ -63,6 +37,7 @@ class Storage:
         self._stack = contextlib.ExitStack()
         self._tgt: Target | None = None
         self._ceph: Ceph | None = None
+        self._kernel: KernelHost | None = None
         self._sources: dict[tuple[str, Content], contextlib.ExitStack] = {}
         self._places: dict[tuple[str, Content], Place] = {}
         self._target = contextlib.ExitStack()
@@ -80,6 +55,12 @@ class Storage:
         if self._ceph is None:
             self._ceph = self._stack.enter_context(Ceph.up())
         return self._ceph
+
+    @property
+    def kernel(self) -> KernelHost:
+        if self._kernel is None:
+            self._kernel = self._stack.enter_context(KernelHost.up())
+        return self._kernel
 
     # --- sources ---
 
@@ -103,6 +84,8 @@ class Storage:
             self._places.clear()
 
     def _make_source(self, kind: str, content: Content, made: contextlib.ExitStack) -> Place:
+        if kind == KERNEL:
+            return self.kernel.source(content, made)
         path = self._directory / f"source-{content.name}.raw"
         if not path.exists():
             print(f"making {path.name}", flush=True)
@@ -120,6 +103,8 @@ class Storage:
         self.remove_target()
         if kind == RBD:
             return self.ceph.place("target", size_mib, self._target)
+        if kind == KERNEL:
+            return self.kernel.target(size_mib, self._target)
         path = self._directory / f"target-{kind}.raw"
         self._target.callback(path.unlink, missing_ok=True)
         with path.open("wb") as file:
@@ -158,7 +143,12 @@ class Storage:
     def settle(self, *places: Place) -> None:
         """Nothing of the volumes is in the page cache, or still on its way to the disk."""
         for place in places:
-            for path in (str(path) for path in (place.path, place.device) if path):
+            paths = [place.path, place.device]
+            if place.kind == KERNEL:
+                # Its device is the host's.
+                self.kernel.settle(place)
+                paths = [place.path]
+            for path in map(str, filter(None, paths)):
                 descriptor = os.open(path, os.O_RDONLY)
                 try:
                     os.fsync(descriptor)
@@ -182,12 +172,7 @@ class Ceph:
     @classmethod
     @contextlib.contextmanager
     def up(cls) -> t.Iterator[Ceph]:
-        """A lab that is up already stays."""
-        status = json.loads(run(LAB, "status"))
-        with contextlib.ExitStack() as stack:
-            if not any(status[part] for part in ("storage", "hosts", "ceph", "guests")):
-                stack.callback(run, LAB, "down")
-            run(LAB, "up", "ceph", "--in-file", CLUSTER)
+        with lab_up("ceph", "--in-file", CLUSTER):
             yield cls()
 
     @property
@@ -216,25 +201,3 @@ class Ceph:
     def used_mib(self, image: str) -> float:
         told = json.loads(self.rbd("du", "--exact", "--format", "json", f"{POOL}/{image}"))
         return float(told["images"][0]["used_size"]) / MIB
-
-
-def write_content(path: Path, content: Content) -> None:
-    """A file with ``data_mib`` of random data, spread over its whole size."""
-    chance = random.Random(_SEED)
-    size, left = content.size_mib * MIB, content.data_mib * MIB
-    with path.open("wb") as file:
-        file.truncate(size)
-        if content.data_mib == content.size_mib:
-            for _number in range(content.size_mib):
-                file.write(os.urandom(MIB))
-            left = 0
-        offset = 0
-        while left:
-            length = min(chance.randint(*(number // 64 for number in _PIECE_KIB)) * (64 << 10), left)
-            file.seek(offset)
-            file.write(os.urandom(length))
-            left -= length
-            # As much of the holes as is due: at the end no data is left, and no room.
-            holes = size - offset - length - left
-            offset += length + (int(holes * length / (left + length)) // 4096 * 4096 if left else 0)
-        os.fsync(file.fileno())

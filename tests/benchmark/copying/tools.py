@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from copying import plan
-from copying.storage import CLIENT, FEATURES, POOL, Place, Storage
+from copying.place import Place
+from copying.storage import CLIENT, FEATURES, POOL, Storage
 
 HERE = Path(__file__).resolve().parent
 # What a module of Ansible runs by on a Debian host.
@@ -43,17 +44,19 @@ class Tools:
         return _COMMANDS[tool](self, source, target)
 
     def ours(self, source: Place, target: Place, verify: str) -> Command:
+        kernel = source.kind == plan.KERNEL
         # From an earlier run it would know the volumes.
-        journal = self._directory / "journal"
+        journal = (self._storage.kernel.programs if kernel else self._directory) / "journal"
         journal.unlink(missing_ok=True)
         given = {
-            "collections_path": self._collections_path,
+            "collections_path": str(self._storage.kernel.programs) if kernel else self._collections_path,
             "source": source.info,
             "target": target.info,
             "verify": verify,
             "journal": str(journal),
         }
-        return Command([_PYTHON, str(HERE / "ours.py")], stdin=json.dumps(given))
+        program = (self._storage.kernel.programs / "copying" if kernel else HERE) / "ours.py"
+        return Command([_PYTHON, str(program)], stdin=json.dumps(given))
 
     def qemu_img(self, source: Place, target: Place) -> Command:
         caches = ["-t", "none", "-T", "none"]

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 from copying import plan, show
+from copying.place import write_content
 from copying.plan import Cell, Run, content
 from copying.results import Results, ResultsError
-from copying.storage import write_content
 from copying.targets import Check, Looked, Sample, Verdict, judge
 from intervals import median_interval, ratio_interval
 
@@ -50,10 +50,10 @@ def test_an_interval_holds_the_median_and_is_narrow_when_all_agree() -> None:
 # --- the plan ---
 
 
-def test_every_ordered_pair_has_every_fill_and_two_pairs_grow() -> None:
+def test_every_ordered_pair_has_every_fill_and_the_kernel_s_initiator_too_and_two_pairs_grow() -> None:
     cells = plan.all_cells(STANDARD_MIB, cinder=False)
     names = {cell.name for cell in cells}
-    assert len(names) == len(cells) == 3 * 3 * 3 + 2
+    assert len(names) == len(cells) == 3 * 3 * 3 + 3 + 2
     assert {"rbd-iscsi-sparse", "block-block-empty", "block-rbd-growth", "iscsi-block-growth"} <= names
 
 
@@ -133,6 +133,17 @@ def test_space_is_asked_for_the_larger_stage() -> None:
     # 1, 4 and 16 GiB of random data, twice 1 GiB of sparse data, and one target; a target alone in the cluster.
     assert files == (1 + 4 + 16 + 1 + 1 + 16) * 1024 and cluster == 16 * 1024
     assert plan.needed_mib(plan.select(cells, ["rbd-rbd-sparse"])) == (5 * 1024, 5 * 1024)
+    assert plan.needed_mib(plan.select(cells, ["kernel-kernel-*"])) == (0, 1024 + 256 + 1024)
+
+
+def test_what_needs_another_place_is_a_stage_of_its_own() -> None:
+    found = plan.stages(plan.select(plan.all_cells(STANDARD_MIB, cinder=False), ["kernel-*", "rbd-rbd-*", "*-growth"]))
+    assert [{cell.name.rpartition("-")[0] for cell in stage} for stage in found] == [
+        {"rbd-rbd"},
+        {"kernel-kernel"},
+        {"block-rbd", "iscsi-block"},
+    ]
+    assert {what.size_mib for cell in found[1] for what in cell.contents} == {STANDARD_MIB // 4}
 
 
 def test_a_source_holds_as_much_data_as_it_should_in_many_pieces(tmp_path: Path) -> None:
