@@ -322,6 +322,10 @@ volume:
   description: The volume that failed.
   returned: failure of one volume
   type: str
+side:
+  description: Which side of the copy that volume is, V(source) or V(target).
+  returned: failure of one volume after both were opened
+  type: str
 offset:
   description: Where it failed.
   returned: failure at one place

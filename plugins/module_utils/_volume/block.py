@@ -285,7 +285,8 @@ class BlockBackend(Backend):
                 found = os.lseek(self._buffered, offset, whence)
             except OSError as exc:
                 if exc.errno == errno.ENXIO:
-                    # Nothing but a hole from there on.
+                    # Nothing but a hole from there on, unless the file has become shorter.
+                    self._require_end("look for data in", offset)
                     return self.facts.size_bytes
                 if exc.errno in (errno.EINVAL, errno.EOPNOTSUPP):
                     return None
@@ -296,6 +297,14 @@ class BlockBackend(Backend):
     def flush(self) -> None:
         with self._reporting("flush", 0, self.facts.size_bytes):
             os.fsync(self._any)
+            self._require_end("flush", 0)
+
+    def _require_end(self, action: str, offset: int) -> None:
+        """What was cut off while the volume was open is no longer there, whatever was written to it before."""
+        size_bytes = os.lseek(self._any, 0, os.SEEK_END)
+        if size_bytes < self.facts.size_bytes:
+            cause = f"it has become shorter since it was opened, and ends at {size_bytes}"
+            raise VolumeIOError(action, self.facts.name, offset, self.facts.size_bytes - offset, cause)
 
     def drop_caches(self) -> None:
         # Only what is on the storage can be forgotten.

@@ -115,7 +115,7 @@ class VolumeCopy:
             except MigrationError as exc:
                 errors.append(exc)
                 continue
-            opened.callback(close_volume, handle)
+            opened.enter_context(self._closing(handle))
             handles.append(handle)
         if len(errors) == 1:
             raise errors[0]
@@ -123,10 +123,24 @@ class VolumeCopy:
             problems = [str(error) for error in errors]
             raise MigrationError("; ".join(problems), error_id=errors[0].error_id, **{**errors[0].details, "problems": problems})
         source, target = handles
+        opened.enter_context(_naming_the_side(source, target))
         found = objections(source.facts, target.facts, source.users(), target.users(), self.request.options)
         if found:
             raise CopyRefused(found)
         return source, target
+
+    @contextlib.contextmanager
+    def _closing(self, handle: VolumeHandle) -> t.Iterator[None]:
+        """What failed first is the reason, and names the place; storage that fails then often fails to be flushed and closed, too."""
+        try:
+            yield
+        except BaseException:
+            try:
+                close_volume(handle)
+            except MigrationError as exc:
+                self.warn(str(exc))
+            raise
+        close_volume(handle)
 
     def _journal(self, opened: contextlib.ExitStack, source: Facts, target: Facts, *, read_only: bool) -> Journal:
         pair = Pair(source.identity, target.identity, source.size_bytes, source.immutable)
@@ -189,6 +203,19 @@ class VolumeCopy:
                 "verified": self.request.options.verify,
                 "journal": str(journal.path),
             }
+
+
+@contextlib.contextmanager
+def _naming_the_side(source: VolumeHandle, target: VolumeHandle) -> t.Iterator[None]:
+    """Both sides are read from: what failed is not always the source."""
+    try:
+        yield
+    except MigrationError as exc:
+        side = {source.name: "source", target.name: "target"}.get(exc.details.get("volume", ""))
+        if side:
+            exc.details["side"] = side
+            exc.args = (f"{side}: {exc}",)
+        raise
 
 
 def describe(facts: Facts) -> dict[str, t.Any]:

@@ -130,6 +130,8 @@ class Passes:
             self._checkpoint()
             self.tally.add(repaired_bytes=sum(self._journal.pair.chunk_length(index) for index in bad))
             again = self._differing(set(bad).__contains__)
+            for index in again:
+                self._journal.forget(index)
             if again:
                 raise self._wrong(again)
         self._run("verifying", self._tail(), self._transfer.verify_tail)

@@ -370,6 +370,19 @@ def test_holes_are_zeros(tmp_path: Path) -> None:
     backend.close()
 
 
+def test_what_was_cut_off_a_file_is_no_hole(tmp_path: Path) -> None:
+    path = sparse_file(tmp_path)
+    backend = open_block(str(path), WRITE)
+    extents = backend.extents(0, backend.facts.size_bytes)
+    assert next(extents) == Extent(0, 1 << 20, ZERO)
+    os.truncate(path, 2 << 20)
+    with pytest.raises(VolumeIOError, match=r"cannot look for data in .* become shorter since it was opened, and ends at 2097152"):
+        list(extents)
+    with pytest.raises(VolumeIOError, match=f"cannot flush .* of {path}: it has become shorter"):
+        backend.flush()
+    backend.close()
+
+
 def test_reserved_space_that_was_never_written_is_zeros(tmp_path: Path) -> None:
     path = tmp_path / "reserved"
     with path.open("wb") as stream:

@@ -21,8 +21,9 @@ from ansible_collections.lunshift.migration.plugins.module_utils import _leased_
 from ansible_collections.lunshift.migration.plugins.module_utils._errors import MigrationError
 from ansible_collections.lunshift.migration.plugins.module_utils._volume import copy as copy_module
 from ansible_collections.lunshift.migration.plugins.module_utils._volume import passes as passes_module
+from ansible_collections.lunshift.migration.plugins.module_utils._volume.block import BlockBackend
 from ansible_collections.lunshift.migration.plugins.module_utils._volume.copy import Request, VolumeCopy
-from ansible_collections.lunshift.migration.plugins.module_utils._volume.handle import Facts
+from ansible_collections.lunshift.migration.plugins.module_utils._volume.handle import Facts, VolumeIOError
 from ansible_collections.lunshift.migration.plugins.module_utils._volume.objections import Options, objections
 from ansible_collections.lunshift.migration.plugins.module_utils._volume.supervisor import Controls
 
@@ -124,6 +125,28 @@ def test_check_mode_tells_what_would_be_lost(bench: Bench) -> None:
         file.write(b"x" * MIB)
     plan = bench.job(overwrite=True).copy(check_mode=True)
     assert plan["target_data_bytes"] == MIB and f"{MIB} bytes may hold data now that would be lost" in plan["actions"][0]
+
+
+@pytest.mark.parametrize(("side", "method"), [("source", "read_into"), ("target", "write_from")])
+def test_a_failure_is_told_with_its_side(bench: Bench, monkeypatch: pytest.MonkeyPatch, side: str, method: str) -> None:
+    def fail(backend: BlockBackend, view: memoryview, offset: int) -> None:
+        raise VolumeIOError("use", backend.facts.name, offset, len(view), "it is broken")
+
+    monkeypatch.setattr(BlockBackend, method, fail)
+    with pytest.raises(VolumeIOError, match=f"^{side}: cannot use .* of {getattr(bench, side)}: it is broken$") as caught:
+        bench.job().copy(check_mode=False)
+    assert caught.value.details["side"] == side and caught.value.details["volume"] == str(getattr(bench, side))
+
+
+def test_the_first_failure_is_told_and_not_that_of_closing(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(backend: BlockBackend, *place: t.Any) -> None:
+        raise VolumeIOError("use", backend.facts.name, 4096, 512, "it is broken" if place else "it is gone")
+
+    monkeypatch.setattr(BlockBackend, "write_from", fail)
+    monkeypatch.setattr(BlockBackend, "flush", fail)
+    with pytest.raises(VolumeIOError, match="it is broken"):
+        bench.job().copy(check_mode=False)
+    assert [text.endswith(f"of {bench.target}: it is gone") for text in bench.warnings] == [True]
 
 
 def test_every_problem_of_both_connection_infos_is_told_at_once(bench: Bench) -> None:

@@ -298,7 +298,8 @@ def test_what_the_target_lost_is_located_and_repaired(tmp_path: Path) -> None:
         assert "repairing" in bench.phases
 
 
-def test_a_target_that_loses_data_again_is_an_error_that_names_the_place(tmp_path: Path) -> None:
+@pytest.mark.parametrize("verify", ["none", "written"])
+def test_a_target_that_loses_data_again_is_an_error_that_names_the_place(tmp_path: Path, verify: str) -> None:
     content = mixed(11, 6 * C).replace(bytes(512), b"d" * 512)
 
     class Broken(MemoryBackend):
@@ -309,9 +310,9 @@ def test_a_target_that_loses_data_again_is_an_error_that_names_the_place(tmp_pat
     with pytest.raises(VolumeError, match="1 chunks of 4 MiB differ, at the offsets 12582912;") as caught:
         bench.run()
     assert caught.value.error_id == "verification_failed"
-    # A later run does not believe that the copy was finished.
+    # A later run believes neither that the copy was finished nor that this place was done.
     bench.target.__class__ = MemoryBackend
-    bench.run()
+    bench.run(verify=verify)
     assert bench.is_identical()
 
 
