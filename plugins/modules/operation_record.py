@@ -131,13 +131,24 @@ def argument_spec() -> dict[str, t.Any]:
     }
 
 
+def _to_detach(volume: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+    """Detaching needs no password; and what asks for CHAP and has none would be refused as a mistake."""
+    plain: dict[str, t.Any] = redact(volume)
+    info = plain["connection_info"]
+    data = info.get("data")
+    if isinstance(data, dict):
+        info = {**info, "data": {key: value for key, value in data.items() if not key.startswith("auth_")}}
+    return {**plain, "connection_info": info}
+
+
 def work(params: t.Mapping[str, t.Any], call: Call) -> dict[str, t.Any]:
     """What the module does, without Ansible."""
     if os.geteuid() != 0:
         raise MigrationError("only root can write operation records; set become: true", error_id="not_root")
     move = None
     if params["state"] == "present":
-        move = Move(params["domain"], params["destination"], params["autostart"], tuple(redact(params["volumes"])))
+        volumes = tuple(_to_detach(volume) for volume in params["volumes"])
+        move = Move(params["domain"], params["destination"], params["autostart"], volumes)
     before, changed = note_move(call, move)
     if move is None and not call.check_mode:
         forget_results(params["operation_id"])

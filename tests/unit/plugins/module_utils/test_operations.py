@@ -14,6 +14,7 @@ import pytest
 import yaml
 from ansible_collections.lunshift.migration.plugins.module_utils import _leased_job
 from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.operations import describe
+from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.request import parse_requests
 from ansible_collections.lunshift.migration.plugins.module_utils._iscsi.volumes import note_move
 from ansible_collections.lunshift.migration.plugins.module_utils._operation import Move, lock_of, locked
 from ansible_collections.lunshift.migration.plugins.modules import operation_info, operation_record
@@ -143,3 +144,6 @@ def test_a_note_holds_no_password(bench: Bench, monkeypatch: pytest.MonkeyPatch)
     written = (bench.root / "records" / "op1.json").read_text()
     assert "planted-secret" not in written + json.dumps(result)
     assert "target_iqn" in written
+    # The next run detaches by the note, and would refuse CHAP without a password.
+    (request,) = parse_requests(result["diff"]["after"]["move"]["volumes"])
+    assert request.connection.chap is None
