@@ -10,6 +10,7 @@ Knows nothing of connection info, jobs or leases: who runs it is asked by ``look
 
 from __future__ import annotations
 
+import functools
 import itertools
 import time
 import typing as t
@@ -57,7 +58,6 @@ class Passes:
         self._transfer = Transfer(source, target, journal, Purpose(options.hashing, compare, self._resumes), self.limiter, self.tally)
         self._saved_at = time.monotonic()
         self._phase = ""
-        self._source_map: ExtentMap | None = None
         self._target_map: ExtentMap | None = None
 
     @property
@@ -68,11 +68,13 @@ class Passes:
     @property
     def data_bytes(self) -> int:
         """What the source may hold, as far as its extents tell; it may be zeros for all that is known."""
-        return self._source_extents().data_bytes
+        return self._source_map.data_bytes
 
     def target_data_bytes(self) -> int:
         """What the target may hold before the copy, in the same sense."""
-        return self._target_extents().data_bytes
+        if not self._target_map:
+            self._target_map = ExtentMap(self._target.extents(), self._target.facts.size_bytes)
+        return self._target_map.data_bytes
 
     def survey(self) -> None:
         """Look whether the target may be written to. Changes nothing; raises TargetNotEmpty."""
@@ -167,7 +169,7 @@ class Passes:
     def _works(self, only: t.Container[int] | None = None) -> t.Iterator[Work]:
         size = self._source.facts.size_bytes
         target = self._target_map.extents() if self._target_map else self._target.extents(0, size)
-        for work in cut(self._source_extents().extents(), target, size, only_blank_runs=self._surveys or self._known):
+        for work in cut(self._source_map.extents(), target, size, only_blank_runs=self._surveys or self._known):
             if only is None:
                 yield work
             else:
@@ -181,15 +183,9 @@ class Passes:
             for extent in self._target_map.extents(start) if self._target_map else self._target.extents(start, end - start):
                 yield Piece(extent.offset, extent.length, ZERO, extent.kind)
 
-    def _source_extents(self) -> ExtentMap:
-        if not self._source_map:
-            self._source_map = ExtentMap(self._source.extents(), self._source.facts.size_bytes)
-        return self._source_map
-
-    def _target_extents(self) -> ExtentMap:
-        if not self._target_map:
-            self._target_map = ExtentMap(self._target.extents(), self._target.facts.size_bytes)
-        return self._target_map
+    @functools.cached_property
+    def _source_map(self) -> ExtentMap:
+        return ExtentMap(self._source.extents(), self._source.facts.size_bytes)
 
     def _run(self, phase: str, works: t.Iterable[t.Any], do: t.Callable[[t.Any], None]) -> None:
         self._phase = phase

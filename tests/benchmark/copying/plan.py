@@ -96,16 +96,19 @@ def content(fill: str, size_mib: int) -> Content:
 def all_cells(standard_mib: int, *, cinder: bool) -> list[Cell]:
     pairs = [(source, target) for source in ENDS for target in ENDS]
     cells = [_cell(source, target, content(fill, standard_mib), cinder=cinder) for fill in FILLS for source, target in pairs]
-    cells += [_kernel_cell(content(fill, standard_mib // KERNEL_PART)) for fill in FILLS]
+    cells += [_cell(KERNEL, KERNEL, content(fill, standard_mib // KERNEL_PART), cinder=cinder) for fill in FILLS]
     return cells + [_growth(source, target, standard_mib) for source, target in GROWTH_PAIRS]
 
 
 def _cell(source: str, target: str, what: Content, *, cinder: bool) -> Cell:
-    tools = [OURS, QEMU_IMG, NBDCOPY]
+    tools = [OURS, QEMU_IMG]
+    # The host with a kernel of its own has no nbdcopy.
+    if source != KERNEL:
+        tools.append(NBDCOPY)
     if what.fill != EMPTY:
         tools.append(OURS_VERIFIED)
     # It writes every zero.
-    if source == target == BLOCK and what.fill == RANDOM:
+    if source == target and source in (BLOCK, KERNEL) and what.fill == RANDOM:
         tools += [DD_1M, DD_4M]
     if (source, target) == (BLOCK, RBD):
         tools.append(RBD_IMPORT)
@@ -115,15 +118,6 @@ def _cell(source: str, target: str, what: Content, *, cinder: bool) -> Cell:
     if cinder and what.fill != EMPTY and RBD in (source, target) and ISCSI not in (source, target):
         tools.append(CINDER)
     return Cell(source, target, what.fill, tuple(Run(tool, what) for tool in tools))
-
-
-def _kernel_cell(what: Content) -> Cell:
-    tools = [OURS, QEMU_IMG]
-    if what.fill != EMPTY:
-        tools.append(OURS_VERIFIED)
-    if what.fill == RANDOM:
-        tools += [DD_1M, DD_4M]
-    return Cell(KERNEL, KERNEL, what.fill, tuple(Run(tool, what) for tool in tools))
 
 
 def _growth(source: str, target: str, standard_mib: int) -> Cell:
